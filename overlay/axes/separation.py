@@ -1,0 +1,56 @@
+"""Separation: the methods that turn two groups of activations into one direction per block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+Activations = NDArray[np.float32]
+"""(texts, layers, width), in units of each block's median residual norm."""
+
+Separate = Callable[[Activations, Mapping[str, Activations]], Activations]
+"""From the positive group and all others by name to unit directions, (layers, width)."""
+
+
+def difference(positive: Activations, others: Mapping[str, Activations]) -> Activations:
+    """Mean of the positive group minus mean of the negative group alone; blind to foils."""
+    return _unit(positive.mean(0) - others["negative"].mean(0))
+
+
+def projected(positive: Activations, others: Mapping[str, Activations]) -> Activations:
+    """Mean difference with the directions from neutral text to each foil projected out."""
+    raw = positive.mean(0) - others["negative"].mean(0)
+    foils = [group for group in others if group not in ("negative", "neutral")]
+    kept = np.empty_like(raw)
+    for layer in range(raw.shape[0]):
+        spans = np.stack([others[foil][:, layer].mean(0) - others["neutral"][:, layer].mean(0) for foil in foils])
+        basis, _ = np.linalg.qr(spans.T)
+        kept[layer] = raw[layer] - basis @ (basis.T @ raw[layer])
+    return _unit(kept)
+
+
+def discriminant(positive: Activations, others: Mapping[str, Activations]) -> Activations:
+    """Linear discriminant of the positive group against all others, with a shrunk covariance.
+
+    Every group weighs the same, however many texts it has. The within-group covariance is shrunk
+    towards a multiple of the identity (Ledoit and Wolf 2004).
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    raw = positive.mean(0) - np.mean([group.mean(0) for group in others.values()], axis=0)
+    kept = np.empty_like(raw)
+    for layer in range(raw.shape[0]):
+        within = np.concatenate([group[:, layer] - group[:, layer].mean(0) for group in (positive, *others.values())])
+        covariance, _ = ledoit_wolf(within.astype(np.float64), assume_centered=True)
+        kept[layer] = np.linalg.solve(covariance, raw[layer])
+    return _unit(kept)
+
+
+METHODS: dict[str, Separate] = {"difference": difference, "projected": projected, "discriminant": discriminant}
+
+
+def _unit(vectors: Activations) -> Activations:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)

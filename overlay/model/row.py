@@ -1,0 +1,105 @@
+"""Rows: one request to the model each, with its own intervention, sampling and seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overlay.errors import ArgumentError
+from overlay.model.intervention import NOTHING, Intervention
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a chat."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. Temperature 0 is greedy; `max_tokens` counts generated tokens."""
+
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1 or self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise ArgumentError(
+                f"sampling out of range: {self}", "max_tokens >= 1, temperature >= 0, top_p above 0 and up to 1"
+            )
+        if any(not text for text in self.stop):
+            raise ArgumentError("an empty stop string would stop at once", "remove it")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One request: chat messages or, when `text` is given, plain text without a chat template.
+
+    Attributes:
+        messages: the chat, oldest first.
+        text: plain text instead of messages.
+        options: what `score` scores, each as a continuation of the prompt.
+        seed: the only source of this row's randomness.
+    """
+
+    messages: tuple[Message, ...] = ()
+    text: str | None = None
+    intervention: Intervention = NOTHING
+    sampling: Sampling = Sampling()
+    seed: int = 0
+    options: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.messages) == (self.text is not None):
+            raise ArgumentError("a row needs either messages or text", "give exactly one of them")
+        if not 0 <= self.seed < 2**63:
+            raise ArgumentError(f"seed {self.seed} is out of range", "give an integer from 0 to 2**63 - 1")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A row's prompt as tokens; the current turn begins at `turn_start`."""
+
+    tokens: tuple[int, ...]
+    turn_start: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a row generated; `tokens` holds what was kept, `ended` says why it stopped."""
+
+    text: str
+    tokens: tuple[int, ...]
+    prompt_tokens: tuple[int, ...]
+    ended: Literal["end", "stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Log-probabilities of a row's options, nats: `total` per option and its `lengths` in tokens."""
+
+    total: tuple[float, ...]
+    lengths: tuple[int, ...]
+    prompt_tokens: tuple[int, ...]
+
+    @property
+    def per_token(self) -> tuple[float, ...]:
+        """Mean log-probability per token of each option, nats."""
+        return tuple(total / length for total, length in zip(self.total, self.lengths, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """Mean block outputs over a row's tokens, (layers, width) float32; position 0 is left out."""
+
+    activations: NDArray[np.float32]
+    tokens: int
