@@ -9,7 +9,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -201,6 +201,20 @@ def gguf_folder(file_sha256: str) -> Path:
 def file_sha256(path: Path) -> str:
     """The sha256 of a file's bytes, from digests.json when the file has not changed since."""
     return _digest(path, [path])
+
+
+def stream_sha256(files: Iterable[Path], report: Callable[[int], None] | None = None) -> str:
+    """The sha256 over the bytes of `files`, one after the other; `report` gets the bytes done so far."""
+    digest = hashlib.sha256()
+    done = 0
+    for file in files:
+        with open(file, "rb") as stream:
+            while block := stream.read(_BLOCK):
+                digest.update(block)
+                done += len(block)
+                if report:
+                    report(done)
+    return digest.hexdigest()
 
 
 def weights_digest(folder: Path, files: Iterable[Path]) -> str:
@@ -435,15 +449,11 @@ def _digest(key: Path, files: list[Path]) -> str:
     entry = _read_digests(record).get(str(key))
     if entry is not None and entry["files"] == stamps:
         return str(entry["sha256"])
-    digest = hashlib.sha256()
-    for file in files:
-        with open(file, "rb") as stream:
-            while block := stream.read(_BLOCK):
-                digest.update(block)
+    digest = stream_sha256(files)
     newest = max(mtime for _, _, mtime in stamps)
     if _stamps(key, files) == stamps and time.time_ns() - newest > _SETTLED_NANOSECONDS:
-        _keep_digest(record, str(key), {"files": stamps, "sha256": digest.hexdigest()})
-    return digest.hexdigest()
+        _keep_digest(record, str(key), {"files": stamps, "sha256": digest})
+    return digest
 
 
 def _stamps(key: Path, files: list[Path]) -> list[list[Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -213,6 +214,20 @@ class LanguageModel:
             if progress:
                 progress(done)
         return [result for result in results if result is not None]
+
+    def residual_norms(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Median norm of the residual stream behind each block, (layers,), over all tokens but position 0."""
+        rows = [Row(text=text) for text in texts]
+        norms: list[list[Tensor]] = [[] for _ in range(self.layers)]
+        for batch in self._batches(rows, [0] * len(rows)):
+            prompts = [self.encode(rows[index]) for index in batch]
+            with self._influence([rows[index] for index in batch], prompts, record=True) as plan:
+                ids, mask = self._pad(prompts)
+                self._forward(ids, mask, keep=1)
+                counted = mask.cumsum(-1) > 1
+                for layer, hidden in enumerate(plan.recorded):
+                    norms[layer].append(hidden.float().norm(dim=-1)[counted])
+        return np.array([float(torch.cat(parts).median()) for parts in norms], np.float32)
 
     def logits(self, tokens: Sequence[Sequence[int]], rows: Sequence[Row]) -> Iterator[tuple[int, Tensor]]:
         """Next-token logits at every position of given `tokens`, under each row's intervention.

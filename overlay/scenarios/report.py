@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -59,16 +60,17 @@ class Canvas:
 
 
 # A plot scaled down to a phone can't be read, so each is drawn twice and the page picks one by its width.
-WIDE = Canvas("wide", width=8.6, label=1.95, numbers=1.75, characters=24)
+WIDE = Canvas("wide", width=8.6, label=1.95, numbers=2.05, characters=24)
 NARROW = Canvas("narrow", width=4.3, label=1.3, numbers=0.2, characters=16)
-_ROW, _TOP, _BOTTOM = 0.44, 0.26, 0.56
+_ROW, _TOP, _BOTTOM = 0.42, 0.26, 0.5
 
 
 def write_report(result: dict[str, Any], path: Path) -> None:
     """Write the page of one scenario's result to `path`, replacing it whole or not at all.
 
     `result` is what `overlay run --json` prints: margins and shifts in nats per token, volatility in nats per
-    token, rates as shares of 1, `seconds` in seconds. Parts that a run did not reach may be missing.
+    token, rates as shares of 1, `seconds` in seconds. Parts that a run did not reach may be missing; the intervals
+    are labelled with the result's "confidence", 0.95 where it has none.
 
     Raises:
         ArgumentError: a part that no report can do without is missing, or the verdict is none of the three.
@@ -112,6 +114,7 @@ def _page(result: Mapping[str, Any]) -> dict[str, Any]:
         "options": options,
         "examples": examples,
         "budget": budget,
+        "confidence": result.get("confidence", 0.95),
         "axes": _axes_of(path),
         "sources": [source for source in SOURCE_MARKERS if any(step.get("source") == source for step in path)],
         "checks": _checks(result),
@@ -221,7 +224,7 @@ def _axes_of(path: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+    return float(value) if isinstance(value, Real) and math.isfinite(value) else None
 
 
 def _pair(value: Any) -> tuple[float, float] | None:
@@ -270,14 +273,17 @@ def _percent_span(value: Any) -> str:
 # --- plots -----------------------------------------------------------------------------------------------------
 
 
-def _plots(name: str, title: str, rows: Sequence[Any], draw: Any) -> Markup | None:
+Draw = Callable[[Any, Sequence[Any], Canvas], float]
+
+
+def _plots(name: str, title: str, rows: Sequence[Any], draw: Draw) -> Markup | None:
     """The plot at both widths as inline SVG, or None when there is nothing to draw."""
     if not rows:
         return None
     return Markup("").join(_plot(name, title, rows, draw, canvas) for canvas in (WIDE, NARROW))
 
 
-def _plot(name: str, title: str, rows: Sequence[Any], draw: Any, canvas: Canvas) -> Markup:
+def _plot(name: str, title: str, rows: Sequence[Any], draw: Draw, canvas: Canvas) -> Markup:
     import warnings
 
     import matplotlib
@@ -344,7 +350,7 @@ def _wrapped(text: str, characters: int) -> str:
     return "\n".join(lines)
 
 
-def _set_rows(axes: Any, rows: Sequence[_Arm], canvas: Canvas) -> float:
+def _set_rows(axes: Any, rows: Sequence[_Arm], canvas: Canvas, top: float = _TOP) -> float:
     """Name one row per arm from the top down, place the axes, and return the figure's height in inches."""
     axes.set_yticks(range(len(rows)), [_wrapped(arm.label, canvas.characters) for arm in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -352,26 +358,29 @@ def _set_rows(axes: Any, rows: Sequence[_Arm], canvas: Canvas) -> float:
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
-    height = _TOP + _ROW * len(rows) + _BOTTOM
-    _place(axes, canvas, height)
+    height = top + _ROW * len(rows) + _BOTTOM
+    _place(axes, canvas, height, canvas.label, canvas.numbers, top)
     return height
 
 
-def _place(axes: Any, canvas: Canvas, height: float, label: float | None = None, numbers: float | None = None) -> None:
-    left, right = canvas.label if label is None else label, canvas.numbers if numbers is None else numbers
+def _place(axes: Any, canvas: Canvas, height: float, left: float, right: float, top: float) -> None:
+    """Put the axes inside margins given in inches, so that rows line up from plot to plot."""
     width = canvas.width
     axes.set_position(
-        (left / width, _BOTTOM / height, (width - left - right) / width, (height - _TOP - _BOTTOM) / height)
+        (left / width, _BOTTOM / height, (width - left - right) / width, (height - top - _BOTTOM) / height)
     )
 
 
-def _write_numbers(axes: Any, canvas: Canvas, texts: Sequence[str]) -> None:
-    if canvas.numbers < 1:
+def _write_numbers(axes: Any, canvas: Canvas, numbers: Sequence[tuple[str, str]]) -> None:
+    """An estimate and its interval at the end of each row, where the canvas leaves room for them."""
+    if canvas is not WIDE:
         return
-    for row, text in enumerate(texts):
-        axes.annotate(
-            text, (1, row), xycoords=("axes fraction", "data"), xytext=(12, 0), textcoords="offset points", va="center"
-        )
+    for row, columns in enumerate(numbers):
+        for text, offset, colour in zip(columns, (14, 54), (INK, GREY), strict=True):
+            axes.annotate(
+                text, (1, row), xycoords=("axes fraction", "data"), xytext=(offset, 0), textcoords="offset points",
+                va="center", color=colour,
+            )  # fmt: skip
 
 
 def _scatter_cloud(axes: Any, numbers: Sequence[float], row: int, colour: str) -> None:
@@ -403,7 +412,7 @@ def _draw_effect(axes: Any, rows: Sequence[_Arm], canvas: Canvas) -> float:
     )  # fmt: skip
     axes.margins(x=0.06)
     axes.set_xlabel("shift of the mean margin (nats per token)" if canvas is WIDE else "shift (nats per token)")
-    _write_numbers(axes, canvas, [f"{_signed(arm.shift)}  {_span(arm.shift_interval)}" for arm in rows])
+    _write_numbers(axes, canvas, [(_signed(arm.shift), _span(arm.shift_interval)) for arm in rows])
     return _set_rows(axes, rows, canvas)
 
 
@@ -415,8 +424,8 @@ def _draw_rates(axes: Any, rows: Sequence[_Arm], canvas: Canvas) -> float:
     axes.set_xlim(-2, 102)
     axes.set_xticks(range(0, 101, 25))
     axes.set_xlabel("units in which it happened (%)")
-    _write_numbers(axes, canvas, [f"{_percent(arm.rate)}  {_percent_span(arm.rate_interval)}" for arm in rows])
-    return _set_rows(axes, rows, canvas)
+    _write_numbers(axes, canvas, [(_percent(arm.rate), _percent_span(arm.rate_interval)) for arm in rows])
+    return _set_rows(axes, rows, canvas, top=0.08)
 
 
 def _draw_volatility(axes: Any, rows: Sequence[_Arm], canvas: Canvas, budget: float | None) -> float:
@@ -437,7 +446,7 @@ def _draw_volatility(axes: Any, rows: Sequence[_Arm], canvas: Canvas, budget: fl
     highest = max([0.0, *(arm.volatility_p95 or 0.0 for arm in rows), *(arm.volatility_mean or 0.0 for arm in rows)])
     axes.set_xlim(0, 1.06 * max(highest, budget or 0.0) or 1.0)
     axes.set_xlabel("volatility (nats per token)")
-    _write_numbers(axes, canvas, [f"{_plain(arm.volatility_mean)}  p95 {_plain(arm.volatility_p95)}" for arm in rows])
+    _write_numbers(axes, canvas, [(_plain(arm.volatility_mean), f"p95 {_plain(arm.volatility_p95)}") for arm in rows])
     return _set_rows(axes, rows, canvas)
 
 
@@ -446,6 +455,8 @@ def _draw_state(axes: Any, path: Sequence[Mapping[str, Any]], canvas: Canvas) ->
     from matplotlib.ticker import MaxNLocator
 
     names = _axes_of(path)
+    # Past about thirty steps, markers of full size would hide the lines.
+    size = 6 if len(path) <= 30 else 3.5
     axes.axhline(0, color=PALE, linewidth=1, zorder=1)
     handles = []
     for place, name in enumerate(names):
@@ -456,7 +467,7 @@ def _draw_state(axes: Any, path: Sequence[Mapping[str, Any]], canvas: Canvas) ->
         for at, value, source in known:
             hollow = source != "read"
             axes.plot(
-                [at], [value], SOURCE_MARKERS.get(str(source), "s"), color=colour, markersize=6,
+                [at], [value], SOURCE_MARKERS.get(str(source), "s"), color=colour, markersize=size,
                 markerfacecolor="white" if hollow else colour, markeredgewidth=1.4, zorder=3,
             )  # fmt: skip
         handles.append(Line2D([], [], color=colour, linestyle=dashes, label=_wrapped(name, 24)))
@@ -476,10 +487,7 @@ def _draw_state(axes: Any, path: Sequence[Mapping[str, Any]], canvas: Canvas) ->
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, frameon=False, borderaxespad=0.2,
         handletextpad=0.6, columnspacing=1.4,
     )  # fmt: skip
-    height = 2.5 + 0.2 * legend_rows
-    left, right, width = 0.65, 0.2, canvas.width
     top = 0.2 + 0.2 * legend_rows
-    axes.set_position(
-        (left / width, _BOTTOM / height, (width - left - right) / width, (height - top - _BOTTOM) / height)
-    )
+    height = 2.3 + top
+    _place(axes, canvas, height, left=0.65, right=0.2, top=top)
     return height

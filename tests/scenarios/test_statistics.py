@@ -115,6 +115,12 @@ def test_bootstrap_lies_between_the_extreme_clusters_in_any_order(units: list[tu
     assert (interval.low, interval.high) == (pytest.approx(again.low), pytest.approx(again.high))
 
 
+def test_bootstrap_weighs_units_not_clusters() -> None:
+    # Half of the draws hold each cluster once: nine ones and a zero, whose mean is .9 and not .5.
+    middle = cluster_bootstrap([1.0] * 9 + [0.0], ["large"] * 9 + ["small"], confidence=0.3)
+    assert (middle.low, middle.high) == (pytest.approx(0.9), pytest.approx(0.9))
+
+
 def test_bootstrap_of_equal_values_is_a_point_and_seeds_repeat() -> None:
     assert cluster_bootstrap([0.5] * 6, list("aabbcc")) == Interval(0.5, 0.5)
     values, names = [0.1, 0.4, -0.2, 0.3, 0.0, 0.9], list("abcdef")
@@ -136,7 +142,8 @@ def test_sign_flip_of_one_way_values_is_the_smallest_p() -> None:
     assert sign_flip([0.3, 0.1, 0.2, 0.5, 0.4]) == pytest.approx(2 / 32)
     assert sign_flip([1.0]) == 1
     assert sign_flip([0.0] * 8) == 1
-    assert sign_flip([1.0] * 15) == pytest.approx(1 / 20_001, abs=3e-4)
+    # No draw out of 20,000 comes near 40 equal signs, and yet p isn't 0.
+    assert sign_flip([1.0] * 40) == pytest.approx(1 / 20_001)
 
 
 @given(st.lists(st.integers(-30, 30), min_size=1, max_size=9))
