@@ -57,7 +57,7 @@ def parse_document(text: str, schema: type[Schema], path: Path | str) -> Schema:
     except yaml.YAMLError as error:
         raise DocumentError(path, None, f"not valid YAML: {error}", "save the file as plain UTF-8 text") from None
     if root is None:
-        raise DocumentError(path, 1, "the file is empty", f"expected the keys {', '.join(schema.model_fields)}")
+        raise DocumentError(path, 1, "the file is empty", f"expected: {', '.join(schema.model_fields)}")
     lines: dict[Location, int] = {}
     _note_lines(root, (), lines, path)
     try:

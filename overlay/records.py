@@ -42,6 +42,8 @@ def write_record(path: Path, content: str | bytes) -> None:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
+                # mkstemp makes private files; records are as readable as the user's other files.
+                os.fchmod(handle, 0o666 & ~_umask())
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -105,6 +107,12 @@ def _whole_lines_end(size: int, file: Any) -> int:
             return int(position - step + newline + 1)
         position -= step
     return 0
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _sync_folder(folder: Path) -> None:

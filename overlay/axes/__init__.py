@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from overlay.axes.axis import Axis, Calibration, Evidence, load_axis
 from overlay.axes.contrast import ContrastSet, find_words, read_contrast
+from overlay.axes.library import AxisLibrary, AxisStatus
 
 if TYPE_CHECKING:
     from overlay.axes.build import build_axis, calibrate, random_direction
 
 __all__ = [
     "Axis",
+    "AxisLibrary",
+    "AxisStatus",
     "Calibration",
     "ContrastSet",
     "Evidence",

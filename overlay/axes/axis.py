@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,15 @@ class Evidence:
         auroc_ablated: the same after the words that tell the groups apart best were removed.
         against_sign: share of held-out positive texts that read below the median of neutral text.
         halves_cosine: agreement of the axes made from either half of the data, mean over its blocks.
+        confirmation: by group, AUROC of the finished axis on texts that no choice was made on; empty
+            when there are none. The values above chose the settings, so they flatter; these do not.
     """
 
     auroc: dict[str, float]
     auroc_ablated: dict[str, float]
     against_sign: float
     halves_cosine: float
+    confirmation: dict[str, float] = field(default_factory=dict)
 
     @property
     def failures(self) -> list[str]:

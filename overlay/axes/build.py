@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import RootModel, model_validator
 
 from overlay.axes.axis import Axis, Calibration, Evidence, project
 from overlay.axes.contrast import ContrastSet
 from overlay.axes.separation import METHODS, Activations
+from overlay.documents import read_document
 from overlay.errors import ArgumentError
 from overlay.model import (
     NO_VOLATILITY,
@@ -25,6 +29,7 @@ from overlay.model import (
     VolatilityGauge,
     neutral_texts,
 )
+from overlay.progress import Progress, SilentProgress
 
 FOLDS = 4
 TELLING_WORDS = 40
@@ -33,13 +38,12 @@ TELLING_WORDS = 40
 CALIBRATION_TOLERANCE = 0.03
 """The budget dose may fall short of the budget by this share; it never exceeds it."""
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, steps done, and steps in all."""
 
 
 def middle_blocks(layers: int) -> tuple[int, ...]:
-    """The blocks where steering acts best on small models: from 40% to 67% of the depth (FACTS: 12 to 19 of 30)."""
-    return tuple(range(round(0.4 * layers), max(round(0.4 * layers) + 1, round(2 / 3 * layers))))
+    """The blocks from half to three quarters of the depth, where held-out separation was best on the embedded model."""
+    first = round(0.5 * layers)
+    return tuple(range(first, max(first + 1, round(0.76 * layers))))
 
 
 def build_axis(
@@ -50,6 +54,7 @@ def build_axis(
     method: str = "discriminant",
     blocks: Sequence[int] | None = None,
     budget: float = 0.15,
+    confirmation: Mapping[str, Sequence[str]] | None = None,
     progress: Progress | None = None,
 ) -> Axis:
     """Build an axis, gather its held-out evidence and find the dose that spends `budget` nats per token.
@@ -64,13 +69,16 @@ def build_axis(
     chosen = tuple(middle_blocks(model.layers) if blocks is None else blocks)
     if not chosen or not all(0 <= block < model.layers for block in chosen):
         raise ArgumentError(f"blocks {chosen} of {model.name}", f"give blocks from 0 to {model.layers - 1}")
-    report = progress or (lambda what, done, total: None)
+    progress = progress or SilentProgress()
     norms = model.residual_norms(neutral_texts())
     groups = contrast.groups()
-    seen = _observe(groups, model, norms, report, "reading the contrast texts")
-    ablated = _observe(_without_telling_words(groups), model, norms, report, "reading them without telling words")
+    seen = _observe(groups, model, norms, progress, "reading the contrast texts")
+    ablated = _observe(_without_telling_words(groups), model, norms, progress, "reading them without telling words")
     direction = _direct(contrast.name, method, seen, norms)
     evidence = _evidence(method, seen, ablated, norms, chosen)
+    if confirmation:
+        fresh = _observe(confirmation, model, norms, progress, "reading the confirmation texts")
+        evidence = replace(evidence, confirmation=_separation(fresh, direction, norms, chosen))
     readings = [project(one * norms[:, None], direction, chosen) for one in seen["neutral"]]
     axis = Axis(
         name=contrast.name,
@@ -86,11 +94,11 @@ def build_axis(
         evidence=evidence,
         calibration=Calibration(budget, 0.0, ()),
     )
-    return replace(axis, calibration=calibrate(direction, chosen, gauge, budget, report))
+    return replace(axis, calibration=calibrate(direction, chosen, gauge, budget, progress))
 
 
 def calibrate(
-    direction: Direction, blocks: tuple[int, ...], gauge: VolatilityGauge, budget: float, report: Progress | None = None
+    direction: Direction, blocks: tuple[int, ...], gauge: VolatilityGauge, budget: float, progress: Progress | None = None
 ) -> Calibration:
     """Find the largest dose whose volatility stays within `budget` under either sign, nats per token.
 
@@ -101,8 +109,8 @@ def calibrate(
     measured: dict[float, Volatility] = {0.0: NO_VOLATILITY}
     dose, low, high = 0.01, 0.0, math.inf
     for attempt in range(12):
-        if report:
-            report("calibrating the dose", attempt, 12)
+        if progress:
+            progress.step("calibrating the dose", attempt, 12)
         for sign in (dose, -dose):
             measured[sign] = gauge.measure(Intervention((Dose(direction, sign, blocks),)))
         cost = max(measured[dose].mean, measured[-dose].mean)
@@ -139,13 +147,13 @@ def random_direction(like: Direction, blocks: tuple[int, ...], seed: int) -> Dir
 def _observe(
     groups: Mapping[str, Sequence[str]],
     model: LanguageModel,
-    norms: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    report: Progress,
+    norms: NDArray[np.float32],
+    progress: Progress,
     what: str,
 ) -> dict[str, Activations]:
     """Activations of all texts by group, in units of each block's residual norm."""
     rows = [Row(text=text) for texts in groups.values() for text in texts]
-    found = model.observe(rows, progress=lambda done: report(what, done, len(rows)))
+    found = model.observe(rows, progress=lambda done: progress.step(what, done, len(rows)))
     stacked = np.stack([seen.activations for seen in found]) / norms[None, :, None]
     result: dict[str, Activations] = {}
     start = 0
@@ -156,7 +164,7 @@ def _observe(
 
 
 def _direct(
-    name: str, method: str, seen: Mapping[str, Activations], norms: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    name: str, method: str, seen: Mapping[str, Activations], norms: NDArray[np.float32]
 ) -> Direction:
     others = {group: found for group, found in seen.items() if group != "positive"}
     return Direction(name, METHODS[method](seen["positive"], others), norms)
@@ -166,7 +174,7 @@ def _evidence(
     method: str,
     seen: Mapping[str, Activations],
     ablated: Mapping[str, Activations],
-    norms: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    norms: NDArray[np.float32],
     blocks: tuple[int, ...],
 ) -> Evidence:
     """Each text is read by an axis made without it, its twin and a quarter of everything else."""
@@ -191,6 +199,31 @@ def _evidence(
         against_sign=float(np.mean(np.array(whole["positive"]) < np.median(whole["neutral"]))),
         halves_cosine=float(cosines.mean()),
     )
+
+
+def _separation(
+    seen: Mapping[str, Activations],
+    direction: Direction,
+    norms: NDArray[np.float32],
+    blocks: tuple[int, ...],
+) -> dict[str, float]:
+    readings = {
+        group: [project(one * norms[:, None], direction, blocks) for one in found] for group, found in seen.items()
+    }
+    return {group: auroc(readings["positive"], found) for group, found in readings.items() if group != "positive"}
+
+
+def read_confirmation(path: Path) -> dict[str, tuple[str, ...]]:
+    """Read texts by group that only confirm an axis. Raises DocumentError."""
+    return read_document(path, _Confirmation).root
+
+
+class _Confirmation(RootModel[dict[str, tuple[str, ...]]]):
+    @model_validator(mode="after")
+    def _has_positive(self) -> _Confirmation:
+        if not self.root.get("positive") or len(self.root) < 2 or not all(self.root.values()):
+            raise ValueError("expected the group 'positive' and at least one other, none of them empty")
+        return self
 
 
 def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:

@@ -14,6 +14,15 @@ Separate = Callable[[Activations, Mapping[str, Activations]], Activations]
 """From the positive group and all others by name to unit directions, (layers, width)."""
 
 
+TWIN_WEIGHT = 0.4
+"""Share of the matched negative twins in what the positive group is contrasted with.
+
+Twins share nearly all words with the positive texts and are the hardest to tell apart; an equal
+share (1/7 beside five foils and neutral text) left them at AUROC .74 on the embedded model, 0.6
+left the foils at .70.
+"""
+
+
 def difference(positive: Activations, others: Mapping[str, Activations]) -> Activations:
     """Mean of the positive group minus mean of the negative group alone; blind to foils."""
     return _unit(positive.mean(0) - others["negative"].mean(0))
@@ -34,12 +43,12 @@ def projected(positive: Activations, others: Mapping[str, Activations]) -> Activ
 def discriminant(positive: Activations, others: Mapping[str, Activations]) -> Activations:
     """Linear discriminant of the positive group against all others, with a shrunk covariance.
 
-    Every group weighs the same, however many texts it has. The within-group covariance is shrunk
-    towards a multiple of the identity (Ledoit and Wolf 2004).
+    The within-group covariance is shrunk towards a multiple of the identity (Ledoit and Wolf 2004).
     """
     from sklearn.covariance import ledoit_wolf
 
-    raw = positive.mean(0) - np.mean([group.mean(0) for group in others.values()], axis=0)
+    rest = [found.mean(0) for group, found in others.items() if group != "negative"]
+    raw = positive.mean(0) - TWIN_WEIGHT * others["negative"].mean(0) - (1 - TWIN_WEIGHT) * np.mean(rest, axis=0)
     kept = np.empty_like(raw)
     for layer in range(raw.shape[0]):
         within = np.concatenate([group[:, layer] - group[:, layer].mean(0) for group in (positive, *others.values())])

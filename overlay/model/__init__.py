@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from overlay.model.catalog import cache_folder, resolve_embedder, resolve_model
 from overlay.model.intervention import NOTHING, AdapterUse, Direction, Dose, Intervention, Span
-from overlay.model.row import Completion, Encoded, Message, Observation, Row, Sampling, Scored
+from overlay.model.row import Completion, Encoded, Message, Observation, Pool, Row, Sampling, Scored
 
 if TYPE_CHECKING:
     from overlay.model.language_model import LanguageModel
@@ -30,6 +30,7 @@ __all__ = [
     "LanguageModel",
     "Message",
     "Observation",
+    "Pool",
     "Row",
     "Sampling",
     "Scored",

@@ -19,7 +19,7 @@ from overlay.errors import ModelUnavailable, OverlayError
 from overlay.records import write_record
 
 if TYPE_CHECKING:
-    from overlay.model.pull import Progress
+    from overlay.progress import Progress
 
 ModelKind = Literal["chat", "embedder"]
 

@@ -23,6 +23,7 @@ from transformers import (
     StoppingCriteriaList,
     TextIteratorStreamer,
 )
+from transformers.utils import logging as transformers_logging
 
 from overlay.errors import AdapterError, ArgumentError, InterventionError, ModelUnavailable
 from overlay.model.blocks import find_blocks
@@ -30,8 +31,9 @@ from overlay.model.catalog import resolve_model
 from overlay.model.hardware import best_device, torch_dtype
 from overlay.model.intervention import AdapterUse
 from overlay.model.noise import RowSampler
-from overlay.model.row import Completion, Encoded, Message, Observation, Row, Scored
+from overlay.model.row import Completion, Encoded, Message, Observation, Pool, Row, Scored
 from overlay.model.steering import Steering
+from overlay.progress import Progress
 
 MAX_BATCH_ROWS = 32
 """More rows gain little on a CPU (FACTS: 169 tokens/s at 32 rows, 219 at 64) and cost memory."""
@@ -66,16 +68,25 @@ class LanguageModel:
         self._ends = _end_tokens(module, tokenizer)
 
     @classmethod
-    def load(cls, name: str, *, dtype: str = "auto", device: str | None = None, pull: bool = False) -> LanguageModel:
+    def load(
+        cls,
+        name: str,
+        *,
+        dtype: str = "auto",
+        device: str | None = None,
+        pull: bool = False,
+        progress: Progress | None = None,
+    ) -> LanguageModel:
         """Load a model by directory, GGUF file, known name or hub id; `pull` fetches a known one when missing.
 
         Raises:
             ModelUnavailable: nothing goes by this name, it isn't fetched yet, or it can't be steered.
         """
-        source = resolve_model(name, pull=pull)
+        source = resolve_model(name, pull=pull, progress=progress)
         device = device or best_device()
         place = str(source.path or source.name)
         try:
+            transformers_logging.disable_progress_bar()
             module = AutoModelForCausalLM.from_pretrained(
                 place, dtype=torch_dtype(dtype, device), use_safetensors=True, trust_remote_code=False
             )
@@ -200,15 +211,17 @@ class LanguageModel:
                 progress(done)
         return [result for result in results if result is not None]
 
-    def observe(self, rows: Sequence[Row], progress: Callable[[int], None] | None = None) -> list[Observation]:
-        """Mean block outputs over each row's tokens of the current turn.
+    def observe(
+        self, rows: Sequence[Row], *, pool: Pool = "ramp", progress: Callable[[int], None] | None = None
+    ) -> list[Observation]:
+        """Block outputs of each row, pooled over its tokens of the current turn.
 
         Position 0 is an attention sink of enormous norm and is left out.
         """
         results: list[Observation | None] = [None] * len(rows)
         done = 0
         for batch in self._batches(rows, [0] * len(rows)):
-            for index, seen in zip(batch, self._observe_batch([rows[index] for index in batch]), strict=True):
+            for index, seen in zip(batch, self._observe_batch([rows[index] for index in batch], pool), strict=True):
                 results[index] = seen
             done += len(batch)
             if progress:
@@ -256,23 +269,57 @@ class LanguageModel:
         """Make a LoRA adapter resident; it acts only on rows whose intervention names it.
 
         Raises:
-            AdapterError: the name is taken, or the folder holds no safetensors weights.
+            AdapterError: the name is taken, the folder holds no safetensors weights, or they don't fit this model;
+                the model is then as it was before the call.
         """
-        from peft import PeftModel
-
         if name in self._adapters:
             raise AdapterError(f"an adapter named '{name}' is already attached", "detach it first")
         if not (folder / "adapter_model.safetensors").is_file():
             raise AdapterError(f"{folder} holds no adapter_model.safetensors", "only safetensors weights are loaded")
         with self._lock:
-            if self._peft is None:
-                self._peft = PeftModel.from_pretrained(
-                    self.module, str(folder), adapter_name=name, is_trainable=False, use_safetensors=True
-                )
-            else:
-                self._peft.load_adapter(str(folder), name, is_trainable=False, use_safetensors=True)
+            try:
+                self._load_adapter(_peft_name(name), str(folder))
+                self._sleep()
+            except BaseException as error:
+                # PEFT leaves what it loaded before the error in place, and awake.
+                self._remove_layers(_peft_name(name))
+                if not isinstance(error, Exception):
+                    raise
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise AdapterError(
+                    f"the adapter in {folder} can't be attached as '{name}': {reason}",
+                    f"check that it was trained on '{self.name}'",
+                ) from error
             self._adapters[name] = folder
+
+    def _load_adapter(self, peft_name: str, folder: str) -> None:
+        from peft import PeftConfig, PeftModel
+
+        if self._peft is None:
+            config = PeftConfig.from_pretrained(folder)
+            config.inference_mode = True
+            self._peft = PeftModel(self.module, config, adapter_name=peft_name)
+        result = self._peft.load_adapter(folder, peft_name, is_trainable=False)
+        missing = [key for key in result.missing_keys if f".{peft_name}." in key]
+        if missing or result.unexpected_keys:
+            raise AdapterError(f"weights missing: {missing[:2]}, not known: {result.unexpected_keys[:2]}")
+
+    def _remove_layers(self, peft_name: str) -> None:
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for parent in list(self.module.modules()):
+            for child_name, layer in list(parent.named_children()):
+                if isinstance(layer, BaseTunerLayer) and not self._adapters:
+                    setattr(parent, child_name, layer.get_base_layer())
+                elif isinstance(layer, BaseTunerLayer):
+                    layer.delete_adapter(peft_name)
+        if self._adapters:
+            self._peft.peft_config.pop(peft_name, None)
             self._sleep()
+        else:
+            self._peft = None
+            if hasattr(self.module, "peft_config"):
+                del self.module.peft_config
 
     def detach(self, name: str) -> None:
         """Remove an attached adapter; after the last one the module is what it was before the first."""
@@ -281,7 +328,7 @@ class LanguageModel:
                 raise AdapterError(f"no adapter named '{name}' is attached", "`model.adapters` lists the attached ones")
             del self._adapters[name]
             if self._adapters:
-                self._peft.delete_adapter(name)
+                self._peft.delete_adapter(_peft_name(name))
                 self._sleep()
             else:
                 self.module = self._peft.unload()
@@ -303,15 +350,16 @@ class LanguageModel:
         scaled: list[tuple[Any, str, float]] = []
         try:
             tuner.enable_adapter_layers()
-            tuner.set_adapter([use.name for use in uses])
+            tuner.set_adapter([_peft_name(use.name) for use in uses])
             for part in tuner.model.modules():
                 scaling = getattr(part, "scaling", None)
                 if not isinstance(scaling, dict):
                     continue
                 for use in uses:
-                    if use.name in scaling:
-                        scaled.append((scaling, use.name, scaling[use.name]))
-                        scaling[use.name] = scaling[use.name] * use.scale
+                    name = _peft_name(use.name)
+                    if name in scaling:
+                        scaled.append((scaling, name, scaling[name]))
+                        scaling[name] = scaling[name] * use.scale
             yield
         finally:
             for scaling, name, before in scaled:
@@ -452,25 +500,40 @@ class LanguageModel:
             start = stop
         return results
 
-    def _observe_batch(self, rows: Sequence[Row]) -> list[Observation]:
+    def _observe_batch(self, rows: Sequence[Row], pool: Pool) -> list[Observation]:
         prompts = [self.encode(row) for row in rows]
         with self._influence(rows, prompts, record=True) as plan:
             ids, mask = self._pad(prompts)
             self._forward(ids, mask, keep=1)
             starts = torch.tensor([max(1, prompt.turn_start) for prompt in prompts], device=ids.device)
             positions = mask.long().cumsum(-1) - 1
-            counted = ((positions >= starts[:, None]) & (mask > 0)).float()
+            counted = (positions >= starts[:, None]) & (mask > 0)
             # A single token has nothing but the sink: then the sink is all there is to see.
-            counted = torch.where(counted.sum(1, keepdim=True) > 0, counted, mask.float())
+            counted = torch.where(counted.any(1, keepdim=True), counted, mask > 0)
+            weights = _pool_weights(counted, positions, pool)
             means = [
-                torch.einsum("rtw,rt->rw", hidden.float(), counted) / counted.sum(1, keepdim=True)
-                for hidden in plan.recorded
-                if hidden is not None
+                torch.einsum("rtw,rt->rw", hidden.float(), weights) for hidden in plan.recorded if hidden is not None
             ]
         if len(means) != self.layers:
             raise InterventionError("some blocks were never run", "report this model's architecture")
         stacked = torch.stack(means, 1).cpu().numpy().astype(np.float32)
         return [Observation(stacked[row], int(count)) for row, count in enumerate(counted.sum(1))]
+
+
+def _peft_name(name: str) -> str:
+    """The name an adapter has inside PEFT, which chokes on "train" and "keys" and loads "a" or "lora" wrongly."""
+    return f"adapter-{name}"
+
+
+def _pool_weights(counted: Tensor, positions: Tensor, pool: Pool) -> Tensor:
+    """Weights over positions, (rows, tokens), zero where `counted` is False; each row sums to 1."""
+    if pool == "last":
+        weights = counted & (positions == positions.max(1, keepdim=True).values)
+        return weights.float()
+    weights = counted.float()
+    if pool == "ramp":
+        weights = weights * weights.cumsum(1)
+    return weights / weights.sum(1, keepdim=True)
 
 
 class _RowEndings(StoppingCriteria):

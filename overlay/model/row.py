@@ -13,6 +13,13 @@ from overlay.model.intervention import NOTHING, Intervention
 
 Role = Literal["system", "user", "assistant"]
 
+Pool = Literal["ramp", "mean", "last"]
+"""How positions are averaged: "ramp" weighs them by how much text they have seen, rising linearly.
+
+Early tokens can't know yet what a text is about: on the embedded model the ramp separates acts of
+one theme from five foil sets better than the plain mean (README, design notes).
+"""
+
 
 @dataclass(frozen=True)
 class Message:
@@ -99,7 +106,7 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """Mean block outputs over a row's tokens, (layers, width) float32; position 0 is left out."""
+    """Pooled block outputs of a row, (layers, width) float32, and over how many tokens; position 0 is left out."""
 
     activations: NDArray[np.float32]
     tokens: int

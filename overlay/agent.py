@@ -1,0 +1,384 @@
+"""The agent: a user's turn goes in, a reply and one record of the turn come out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from overlay.errors import ArgumentError, HomeError, ModelUnavailable
+from overlay.frames import ActiveFrame, FrameGraph, read_frames
+from overlay.home import Home
+from overlay.inner import (
+    Accumulator,
+    Context,
+    Dialogue,
+    Experience,
+    Influence,
+    Influenced,
+    Mind,
+    Segment,
+    SourcedMessage,
+    State,
+    StateChange,
+    StateSettings,
+    read_voices,
+)
+from overlay.memory import Memory, Recalled, SentenceEmbedder, import_vault
+from overlay.model import (
+    AdapterUse,
+    Completion,
+    Intervention,
+    LanguageModel,
+    Row,
+    Volatility,
+    VolatilityGauge,
+    resolve_embedder,
+)
+from overlay.progress import Progress, SilentProgress
+from overlay.records import write_record
+from overlay.session import Session, TurnRecord, last_record
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back from a turn, and what led to it.
+
+    Attributes:
+        recalled: notes that stood in the reply's context, best first, each with the terms of its score.
+        frames: active frames with their energy and its cause.
+        state: accumulators after the turn, by axis.
+        changes: how the state moved in this turn, with causes.
+        volatility: what the reply's intervention costs on neutral text, nats per token.
+    """
+
+    text: str
+    recalled: tuple[Recalled, ...]
+    frames: tuple[ActiveFrame, ...]
+    state: Mapping[str, float]
+    changes: tuple[StateChange, ...]
+    volatility: Volatility
+    dialogue: Dialogue | None
+    record: TurnRecord
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What a face may hear while a turn goes on; each part is optional."""
+
+    stage: Callable[[str], None] = lambda stage: None
+    recalled: Callable[[Sequence[Recalled]], None] = lambda recalled: None
+    state: Callable[[Mapping[str, float]], None] = lambda state: None
+    piece: Callable[[str], None] = lambda piece: None
+
+
+class Agent:
+    """An agent in its home. Open it with `Agent.open`, best in a `with`; one turn at a time."""
+
+    def __init__(self, home: Home, model: LanguageModel, memory: Memory, mind: Mind) -> None:
+        self.home = home
+        self.model = model
+        self.memory = memory
+        self.mind = mind
+        self.influence = mind.influence
+        self.state = State.resting(home.settings.state)
+        self.energies: dict[str, float] = {}
+        self._history: list[tuple[str, str]] = []
+        self._session = Session(home.sessions)
+        self._turn_lock = threading.Lock()
+        self._is_open = True
+        self._adapters: tuple[AdapterUse, ...] = ()
+
+    @classmethod
+    def open(
+        cls,
+        home: Home | Path | str,
+        *,
+        model: LanguageModel | None = None,
+        dtype: str = "auto",
+        pull: bool = True,
+        progress: Progress | None = None,
+    ) -> Agent:
+        """Open the agent of a home: load the model, build what isn't built yet, take up where it left off.
+
+        Args:
+            model: an already loaded model to use instead of the home's.
+            pull: fetch the home's model and embedder when they are known and missing.
+
+        Raises:
+            HomeError, HomeLocked, DocumentError, ModelUnavailable, AxisMissing, AxisUnproven, AdapterError
+        """
+        home = home if isinstance(home, Home) else Home.open(home)
+        settings = home.settings
+        progress = progress or SilentProgress()
+        embedder = open_embedder(home, pull=pull, progress=progress)
+        # The memory holds the home's lock: take it before anything slow.
+        memory = Memory.open(home.lived, embedder)
+        try:
+            if model is None:
+                progress.step(f"loading {settings.model}", None, None)
+                model = LanguageModel.load(settings.model, dtype=dtype, pull=pull, progress=progress)
+            mind = prepare_mind(home, model, embedder, progress)
+            if home.notes.is_dir():
+                progress.step("reading the notes", None, None)
+                import_vault(memory, home.notes)
+            agent = cls(home, model, memory, mind)
+            agent._wear_adapter()
+            agent._take_up()
+        except BaseException:
+            memory.close()
+            raise
+        return agent
+
+    def turn(
+        self, text: str, *, listener: Listener | None = None, cancelled: threading.Event | None = None
+    ) -> Reply:
+        """Answer one turn. The turn is lived as a whole or, after an exception, not at all.
+
+        Set `cancelled` to stop the reply early; what was said so far is kept as the reply.
+        """
+        with self._turn_lock:
+            self._require(text)
+            return self._turn(text, listener or Listener(), cancelled)
+
+    async def aturn(self, text: str, *, listener: Listener | None = None) -> Reply:
+        """`turn` without blocking the event loop; cancelling the task stops the reply early."""
+        cancelled = threading.Event()
+        work = asyncio.create_task(asyncio.to_thread(self.turn, text, listener=listener, cancelled=cancelled))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            cancelled.set()
+            await work
+            raise
+
+    def live(self, text: str) -> TurnRecord:
+        """Read something and think about it without replying; the state builds up as in a turn."""
+        with self._turn_lock:
+            self._require(text)
+            seed = self._next_seed()
+            lived = self.mind.experience(text, self.state, self.energies, seed)
+            record = self._record("lived", text, seed, lived)
+            self._commit(record, lived)
+            return record
+
+    def intervention(self) -> Influenced:
+        """The present state as an intervention inside the budget."""
+        return self.influence.of(self.state)
+
+    def close(self) -> None:
+        """Close the home. Every turn that was answered is on disk already; a second call changes nothing."""
+        if self._is_open:
+            self._is_open = False
+            for use in self._adapters:
+                self.model.detach(use.name)
+            self.memory.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- one turn --------------------------------------------------------------------------------
+
+    def _turn(self, text: str, listener: Listener, cancelled: threading.Event | None) -> Reply:
+        settings = self.home.settings
+        seed = self._next_seed()
+        before = self.state
+        listener.stage("recalling")
+        recalled = tuple(self.memory.recall(text, settings.recall.count)) if settings.recall.count else ()
+        listener.recalled(recalled)
+        listener.stage("thinking")
+        lived = self.mind.experience(text, before, self.energies, seed)
+        state, changes = lived.state, lived.changes
+        listener.state(state.values)
+        influenced = self.influence.of(state)
+        context = self._reply_context(text, recalled)
+        row = Row(
+            context.chat,
+            intervention=influenced.intervention + Intervention(adapters=self._adapters),
+            sampling=settings.reply.sampling,
+            seed=seed,
+        )
+        listener.stage("replying")
+        completion = self._say(row, listener, cancelled)
+        if completion.text:
+            (readings,) = self.influence.read(self.model, [completion.text])
+            state, moved = state.observe(readings, settings.state, source="said", cause="the agent's own reply")
+            changes += moved
+        listener.state(state.values)
+        lived = replace(lived, state=state, changes=changes)
+        record = self._record("turn", text, seed, lived, recalled, influenced, completion, context)
+        self._commit(record, lived)
+        self._history.append((text, completion.text))
+        listener.stage("")
+        return Reply(
+            text=completion.text,
+            recalled=recalled,
+            frames=lived.active,
+            state=dict(state.values),
+            changes=changes,
+            volatility=influenced.volatility,
+            dialogue=lived.dialogue,
+            record=record,
+        )
+
+    def _say(self, row: Row, listener: Listener, cancelled: threading.Event | None) -> Completion:
+        for part in self.model.stream(row, cancelled):
+            if isinstance(part, Completion):
+                return part
+            listener.piece(part)
+        raise AssertionError("a stream ends with its completion")
+
+    def _reply_context(self, text: str, recalled: Sequence[Recalled]) -> Context:
+        settings = self.home.settings
+        system = [Segment("system", settings.system.strip())]
+        for entry in recalled:
+            title = f"{entry.note.title}: " if entry.note.title else ""
+            system.append(Segment(f"note:{entry.note.id}", f"\n\nNote. {title}{entry.note.text}"))
+        messages = [SourcedMessage("system", tuple(system))]
+        kept = settings.recall.history // 2
+        for said, answered in self._history[-kept:] if kept else []:
+            messages.append(SourcedMessage("user", (Segment("user", said),)))
+            messages.append(SourcedMessage("assistant", (Segment("reply", answered),)))
+        messages.append(SourcedMessage("user", (Segment("user", text),)))
+        return Context("reply", tuple(messages))
+
+    # --- what is kept ----------------------------------------------------------------------------
+
+    def _record(
+        self,
+        kind: str,
+        text: str,
+        seed: int,
+        lived: Experience,
+        recalled: Sequence[Recalled] = (),
+        influenced: Influenced | None = None,
+        completion: Completion | None = None,
+        context: Context | None = None,
+    ) -> TurnRecord:
+        dialogue = lived.dialogue
+        contexts = [*(dialogue.contexts if dialogue else ()), *((context,) if context else ())]
+        return TurnRecord(
+            session=self._session.name,
+            number=self._session.count + 1,
+            kind=kind,
+            time=time.time(),
+            seed=seed,
+            user=text,
+            reply=completion.text if completion else "",
+            state_before=dict(self.state.values),
+            state_after=dict(lived.state.values),
+            energies=lived.energies,
+            recalled=[{"id": entry.note.id, "score": entry.score, "terms": dict(entry.terms)} for entry in recalled],
+            frames=[
+                {"name": entry.frame.name, "energy": entry.energy, "cause": str(entry.cause)} for entry in lived.active
+            ],
+            changes=[asdict(change) for change in lived.changes],
+            inner_speech=[asdict(utterance) for utterance in dialogue.utterances] if dialogue else [],
+            dialogue_ended=dialogue.ended if dialogue else "off",
+            doses={dose.direction.name: dose.coefficient for dose in influenced.intervention.doses} if influenced else {},
+            volatility=(influenced.volatility.mean, influenced.volatility.p95) if influenced else (0.0, 0.0),
+            adapter=", ".join(use.name for use in self._adapters),
+            ended=completion.ended if completion else "",
+            contexts=[asdict(one) for one in contexts],
+            prompt_tokens=list(completion.prompt_tokens) if completion else [],
+            reply_tokens=list(completion.tokens) if completion else [],
+            model_digest=self.model.digest,
+        )
+
+    def _commit(self, record: TurnRecord, lived: Experience) -> None:
+        """The journal makes the turn real; the state file and the notes follow from it."""
+        self._session.append(record)
+        self.state = lived.state
+        self.energies = lived.energies
+        self._keep_traces(asdict(record))
+
+    def _keep_traces(self, record: Mapping[str, Any]) -> None:
+        """Write what follows from a journalled turn. Doing it twice changes nothing."""
+        write_record(self._state_path, _state_file(record))
+        place = f"session:{record['session']}:turn:{record['number']}"
+        said = [("user", record["user"])] if record["kind"] == "lived" else [
+            ("user", record["user"]), ("reply", record["reply"])
+        ]
+        for role, text in said:
+            if text.strip():
+                self.memory.remember(
+                    text, kind="said", source=f"{place}:{role}", note_id=f"{place}:{role}", event_at=record["time"]
+                )
+
+    @property
+    def _state_path(self) -> Path:
+        return self.home.lived / "state" / "state.json"
+
+    def _take_up(self) -> None:
+        """Go on from the newest journalled turn, finishing what a killed process left undone."""
+        record = last_record(self.home.sessions)
+        if record is None:
+            return
+        known = self.home.settings.state.axes
+        values = {name: value for name, value in record["state_after"].items() if name in known}
+        self.state = State({**State.resting(self.home.settings.state).values, **values})
+        self.energies = dict(record["energies"])
+        self._keep_traces(record)
+
+    def _wear_adapter(self) -> None:
+        worn = self.home.settings.adapter
+        if worn is None:
+            return
+        adapter = self.home.adapters.load(worn.name, self.model.digest)
+        self.model.attach(adapter.name, adapter.folder)
+        self._adapters = (AdapterUse(adapter.name, worn.scale),)
+
+    def _next_seed(self) -> int:
+        return self.home.settings.seed * 1_000_003 + self._session.count
+
+    def _require(self, text: str) -> None:
+        if not self._is_open:
+            raise HomeError("this agent is closed", "open it again with `Agent.open`")
+        if not text.strip():
+            raise ArgumentError("a turn needs some text", "say something")
+
+
+def open_embedder(home: Home, *, pull: bool = True, progress: Progress | None = None) -> SentenceEmbedder:
+    """The home's embedder. Raises ModelUnavailable."""
+    name = home.settings.embedder
+    source = resolve_embedder(name, pull=pull, progress=progress)
+    if source.path is None:
+        raise ModelUnavailable(f"the embedder '{name}' isn't on this machine", "fetch it once, or name a folder")
+    return SentenceEmbedder(source.path, name)
+
+
+def prepare_mind(
+    home: Home,
+    model: LanguageModel,
+    embedder: SentenceEmbedder,
+    progress: Progress,
+    axes: Sequence[str] | None = None,
+) -> Mind:
+    """The mind of a home: its frames and voices, and its axes, built where they aren't yet.
+
+    Args:
+        axes: the axes to accumulate instead of those in agent.yaml; unknown there, they get default settings.
+    """
+    settings = home.settings
+    state = settings.state
+    if axes is not None:
+        chosen = {name: state.axes.get(name, Accumulator()) for name in axes}
+        state = StateSettings(axes=chosen, sources=state.sources)
+    frames = FrameGraph(read_frames(home.frames), embedder)
+    voices = read_voices(home.voices)
+    gauge = VolatilityGauge(model)
+    ready = [home.axes.ready(name, model, gauge, settings.budget, progress) for name in state.axes]
+    return Mind(model, Influence(ready, gauge, settings.budget), frames, voices, state, settings.dialogue)
+
+
+def _state_file(record: Mapping[str, Any]) -> str:
+    kept = {key: record[key] for key in ("session", "number", "time", "state_after", "energies")}
+    return json.dumps(kept, indent=1)

@@ -1,0 +1,220 @@
+"""The graph of frames: cues wake them, energy spreads along weighted links and fades.
+
+Spreading activation after Collins and Loftus (1975), with inhibition. Every energy lies in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+from overlay.errors import ArgumentError
+from overlay.frames.frame import Frame
+
+# At most so many frames are active at once: each brings voices and questions, which cost time.
+MOST_ACTIVE = 3
+
+# Cosines below this are what short texts about different things reach anyway: no cue was meant.
+FLOOR = 0.2
+
+
+class CueEmbedder(Protocol):
+    """Gives vectors for texts."""
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of unit length, shape (texts, dimension)."""
+        ...
+
+
+@dataclass(frozen=True)
+class CueMatch:
+    """The cue of a frame that is nearest to a text, and how near: a cosine, rectified to [0, 1]."""
+
+    cue: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class EnergyCause:
+    """Why a frame has the energy that it has.
+
+    `kept` is what is left of its energy of the turn before, `woken` what came from the user's turn
+    (by `cue`, if known), and `contributions` what came from other frames over all hops, largest
+    first. Clipped to [0, 1], and once before anything spreads, their sum is the energy.
+    """
+
+    kept: float
+    woken: float
+    cue: str | None
+    contributions: tuple[tuple[str, float], ...]
+
+    @property
+    def energy(self) -> float:
+        """The energy that these causes make, in [0, 1]."""
+        return _clip(_clip(self.kept + self.woken) + math.fsum(amount for _, amount in self.contributions))
+
+    def __str__(self) -> str:
+        parts = [f'the turn is near "{self.cue}" ({self.woken:+.2f})'] if self.cue and self.woken else []
+        parts += [f"from {name} ({amount:+.2f})" for name, amount in self.contributions]
+        parts += [f"still awake ({self.kept:+.2f})"] if self.kept else []
+        return ", ".join(parts) or "nothing"
+
+
+@dataclass(frozen=True)
+class ActiveFrame:
+    """A frame above its threshold, its energy, and why; the cause is None if only energies were known."""
+
+    frame: Frame
+    energy: float
+    cause: EnergyCause | None
+
+
+@dataclass(frozen=True)
+class FrameTurn:
+    """What one turn made of the energies: all of them, the cause of each, and the active frames."""
+
+    energies: dict[str, float]
+    causes: dict[str, EnergyCause]
+    active: tuple[ActiveFrame, ...]
+
+
+class FrameGraph:
+    """Frames and their links. It holds no energy: what it returns depends on what it is given alone.
+
+    `decay` is the share of its energy that a frame keeps from turn to turn, `spread` the share that
+    passes over a link of weight 1, both in [0, 1]; energy travels `hops` links a turn. The cues are
+    embedded once, when they are first needed.
+
+    Raises:
+        ArgumentError: a number is outside its range, two frames have one name, or a link leads to
+            no frame.
+    """
+
+    def __init__(
+        self,
+        frames: Sequence[Frame],
+        embedder: CueEmbedder,
+        *,
+        decay: float = 0.5,
+        spread: float = 0.5,
+        hops: int = 2,
+        floor: float = FLOOR,
+    ) -> None:
+        for name, value in (("decay", decay), ("spread", spread), ("floor", floor)):
+            if not 0 <= value <= 1:
+                raise ArgumentError(f"{name} is {value}", f"choose a {name} from 0 to 1")
+        if hops < 0:
+            raise ArgumentError(f"hops is {hops}", "choose 0 or more")
+        self.frames = {frame.name: frame for frame in sorted(frames, key=lambda frame: frame.name)}
+        if len(self.frames) != len(frames):
+            raise ArgumentError("two frames have the same name", "rename one of them")
+        self.links: nx.DiGraph[str] = nx.DiGraph()
+        self.links.add_nodes_from(self.frames)
+        for frame in self.frames.values():
+            for target, weight in sorted(frame.links.items()):
+                if target not in self.frames:
+                    raise ArgumentError(f"'{frame.name}' links to '{target}', which is no frame", "mend the link")
+                self.links.add_edge(frame.name, target, weight=weight)
+        self._embedder = embedder
+        self._decay = decay
+        self._share = spread
+        self._hops = hops
+        self._floor = floor
+        self._cues = [(frame.name, cue) for frame in self.frames.values() for cue in frame.cues]
+        self._cue_vectors: NDArray[np.float32] | None = None
+
+    def match(self, text: str) -> dict[str, CueMatch]:
+        """For each frame the cue nearest to `text`; similarities below the floor are 0."""
+        if not self._cues:
+            return {}
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        if not text.strip():
+            return {frame.name: CueMatch(frame.cues[0], 0.0) for frame in self.frames.values()}
+        if self._cue_vectors is None:
+            self._cue_vectors = self._embedder.embed([cue for _, cue in self._cues])
+        cosines = self._cue_vectors @ self._embedder.embed([text])[0]
+        best: dict[str, CueMatch] = {}
+        for (name, cue), cosine in zip(self._cues, cosines, strict=True):
+            similarity = min(float(cosine), 1.0) if cosine >= self._floor and cosine > 0 else 0.0
+            if name not in best or similarity > best[name].similarity:
+                best[name] = CueMatch(cue, similarity)
+        return best
+
+    def wake(self, text: str) -> dict[str, float]:
+        """For each frame the cosine of its best cue with `text`, in [0, 1]; 0 below the floor."""
+        return {name: match.similarity for name, match in self.match(text).items()}
+
+    def spread(self, energies: Mapping[str, float], input: Mapping[str, float]) -> dict[str, float]:
+        """The energies after one turn, each in [0, 1].
+
+        A frame's energy is what it kept plus its input; then for each hop every frame passes
+        energy · weight · spread over its links, next what came in over the first links, and so on. What
+        is held down passes nothing on: inhibition reaches one link far.
+
+        `energies` may name frames that are no longer written, as stored ones do: they are dropped.
+
+        Raises:
+            ArgumentError: `input` names no frame of this graph, or a number isn't finite.
+        """
+        return {name: cause.energy for name, cause in self.explain(energies, input).items()}
+
+    def explain(
+        self,
+        energies: Mapping[str, float],
+        input: Mapping[str, float],
+        matches: Mapping[str, CueMatch] | None = None,
+    ) -> dict[str, EnergyCause]:
+        """Why each energy is what `spread` makes it; `matches` adds the words of the cues. Raises as `spread`."""
+        unknown = sorted(input.keys() - self.frames.keys())
+        if unknown:
+            raise ArgumentError(f"'{unknown[0]}' is no frame", f"use one of {', '.join(self.frames) or 'none'}")
+        if not all(math.isfinite(value) for value in (*energies.values(), *input.values())):
+            raise ArgumentError("an energy is not a finite number", "begin again from empty energies")
+        kept = {name: self._decay * _clip(energies.get(name, 0.0)) for name in self.frames}
+        pulse = {name: _clip(kept[name] + input.get(name, 0.0)) for name in self.frames}
+        received: dict[str, dict[str, float]] = {name: {} for name in self.frames}
+        for _ in range(self._hops):
+            arrived = dict.fromkeys(self.frames, 0.0)
+            for origin, goal, link in self.links.edges(data=True):
+                amount = self._share * float(link["weight"]) * pulse[origin]
+                if amount:
+                    arrived[goal] += amount
+                    received[goal][origin] = received[goal].get(origin, 0.0) + amount
+            pulse = {name: _clip(amount) for name, amount in arrived.items()}
+        return {
+            name: EnergyCause(
+                kept=kept[name],
+                woken=input.get(name, 0.0),
+                cue=matches[name].cue if matches and name in matches and matches[name].similarity > 0 else None,
+                contributions=tuple(sorted(received[name].items(), key=lambda item: (-abs(item[1]), item[0]))),
+            )
+            for name in self.frames
+        }
+
+    def active(
+        self, energies: Mapping[str, float], causes: Mapping[str, EnergyCause] | None = None
+    ) -> tuple[ActiveFrame, ...]:
+        """The frames at or above their thresholds, most energy first, at most three; with their causes if given."""
+        awake = [frame for frame in self.frames.values() if energies.get(frame.name, 0.0) >= frame.threshold]
+        awake.sort(key=lambda frame: (-energies[frame.name], frame.name))
+        return tuple(
+            ActiveFrame(frame, energies[frame.name], causes.get(frame.name) if causes else None)
+            for frame in awake[:MOST_ACTIVE]
+        )
+
+    def turn(self, energies: Mapping[str, float], text: str) -> FrameTurn:
+        """One turn of the user: wake, spread, and say why. `energies` are those of the turn before."""
+        matches = self.match(text)
+        causes = self.explain(energies, {name: match.similarity for name, match in matches.items()}, matches)
+        after = {name: cause.energy for name, cause in causes.items()}
+        return FrameTurn(after, causes, self.active(after, causes))
+
+
+def _clip(energy: float) -> float:
+    return min(max(energy, 0.0), 1.0)

@@ -1,0 +1,167 @@
+"""A home: the folder an agent lives in, with what people wrote and what the program keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from overlay.axes import AxisLibrary
+from overlay.adapters import AdapterLibrary
+from overlay.documents import Document, read_document
+from overlay.errors import HomeError
+from overlay.inner import DialogueSettings, StateSettings
+from overlay.model import Sampling
+from overlay.records import storage_errors
+
+CONTENT_FOLDERS = ("memory", "adapters", "scenarios")
+
+
+class ReplySettings(Document):
+    """How replies are sampled."""
+
+    max_tokens: Annotated[int, Field(ge=1, le=8192)] = 160
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.92
+
+    @property
+    def sampling(self) -> Sampling:
+        """The same as the model room takes it."""
+        return Sampling(self.max_tokens, self.temperature, self.top_p)
+
+
+class RecallSettings(Document):
+    """How many notes a turn may recall, and how many of the last messages the reply's context holds."""
+
+    count: Annotated[int, Field(ge=0, le=20)] = 3
+    history: Annotated[int, Field(ge=0, le=100)] = 8
+
+
+class WornAdapter(Document):
+    """An adapter that the agent wears all the time."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    scale: Annotated[float, Field(ge=-2, le=2)] = 1.0
+
+
+class AgentSettings(Document):
+    """agent.yaml: everything about an agent that a person decides.
+
+    `budget` is the volatility, nats per token, that all interventions together may cost.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    model: str = "smollm2-135m"
+    embedder: str = "minilm-l6-v2"
+    system: str
+    budget: Annotated[float, Field(gt=0, le=2)] = 0.15
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    state: StateSettings = StateSettings()
+    dialogue: DialogueSettings = DialogueSettings()
+    recall: RecallSettings = RecallSettings()
+    reply: ReplySettings = ReplySettings()
+    adapter: WornAdapter | None = None
+
+
+@dataclass(frozen=True)
+class Home:
+    """The paths of one home and the settings read from its agent.yaml."""
+
+    folder: Path
+    settings: AgentSettings
+
+    @classmethod
+    def open(cls, folder: Path | str) -> Home:
+        """Read the home in `folder`.
+
+        Raises:
+            HomeError: there is no home. DocumentError: agent.yaml is wrong, with its line.
+        """
+        folder = Path(folder).expanduser().resolve()
+        if not (folder / "agent.yaml").is_file():
+            raise HomeError(
+                f"{folder} is no home: it has no agent.yaml", "make one with `overlay init DIR`, or name one with --home"
+            )
+        return cls(folder, read_document(folder / "agent.yaml", AgentSettings))
+
+    @property
+    def lived(self) -> Path:
+        """What the program writes."""
+        return self.folder / ".overlay"
+
+    @property
+    def notes(self) -> Path:
+        """The vault of notes that people wrote."""
+        return self.folder / "memory" / "notes"
+
+    @property
+    def frames(self) -> Path:
+        """Reasoning frames, one YAML file each."""
+        return self.folder / "memory" / "frames"
+
+    @property
+    def voices(self) -> Path:
+        """Voices of the inner dialogue, one YAML file each."""
+        return self.folder / "memory" / "voices"
+
+    @property
+    def scenarios(self) -> Path:
+        """Scenario scripts."""
+        return self.folder / "scenarios"
+
+    @property
+    def sessions(self) -> Path:
+        """One journal of turns a session."""
+        return self.lived / "sessions"
+
+    @property
+    def runs(self) -> Path:
+        """One folder a scenario run."""
+        return self.lived / "runs"
+
+    @property
+    def axes(self) -> AxisLibrary:
+        """Axes written in adapters/steering, built in .overlay/axes."""
+        return AxisLibrary(self.folder / "adapters" / "steering", self.lived / "axes")
+
+    @property
+    def adapters(self) -> AdapterLibrary:
+        """Adapters written in adapters/lora, trained in .overlay/adapters."""
+        return AdapterLibrary(self.folder / "adapters" / "lora", self.lived / "adapters")
+
+
+def stock_folder() -> Path:
+    """Where the stock home lies: inside an installed package, or at the root of a source checkout."""
+    packaged = Path(str(resources.files("overlay"))) / "stock"
+    return packaged if packaged.is_dir() else Path(str(resources.files("overlay"))).parent
+
+
+def create_home(folder: Path | str) -> Home:
+    """Copy the stock home into a folder that is empty or doesn't exist yet.
+
+    Raises:
+        HomeError: the folder holds something already; nothing in it was touched.
+    """
+    folder = Path(folder).expanduser().resolve()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise HomeError(f"{folder} isn't an empty folder", "choose a new name, or empty it first")
+    was_there = folder.exists()
+    with storage_errors(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in CONTENT_FOLDERS:
+                shutil.copytree(stock_folder() / name, folder / name)
+            shutil.copy(stock_folder() / "agent.yaml", folder / "agent.yaml")
+        except BaseException:
+            for name in CONTENT_FOLDERS:
+                shutil.rmtree(folder / name, ignore_errors=True)
+            if not was_there:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise
+    return Home.open(folder)

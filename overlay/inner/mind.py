@@ -1,0 +1,71 @@
+"""The mind: reading a text and thinking about it, as a pure step from one state to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from overlay.frames import ActiveFrame, FrameGraph
+from overlay.inner.dialogue import Dialogue, DialogueSettings, Voice, run_dialogue
+from overlay.inner.influence import Influence
+from overlay.inner.state import State, StateChange, StateSettings
+from overlay.model import LanguageModel
+
+_DEFAULT_QUESTION = ("none", "What is happening here, in one sentence?")
+"""What voices ask when no frame is active."""
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What one text did: the next state and energies, and all that led there."""
+
+    state: State
+    energies: dict[str, float]
+    active: tuple[ActiveFrame, ...]
+    changes: tuple[StateChange, ...]
+    dialogue: Dialogue | None
+
+
+@dataclass(frozen=True)
+class Mind:
+    """Everything that reading and thinking need; it keeps nothing between two texts."""
+
+    model: LanguageModel
+    influence: Influence
+    frames: FrameGraph
+    voices: tuple[Voice, ...]
+    settings: StateSettings
+    dialogue: DialogueSettings
+
+    def experience(self, text: str, state: State, energies: Mapping[str, float], seed: int) -> Experience:
+        """Read a text, wake frames, and let the voices talk about it: one turn of state."""
+        woken = self.frames.turn(energies, text)
+        (readings,) = self.influence.read(self.model, [text])
+        state, changes = state.observe(readings, self.settings, source="read", cause=_shorten(text), turns=1.0)
+        if self.dialogue.mode == "off":
+            return Experience(state, woken.energies, woken.active, changes, None)
+        questions = [(entry.frame.name, question) for entry in woken.active for question in entry.frame.questions]
+        dialogue = run_dialogue(
+            text,
+            questions or [_DEFAULT_QUESTION],
+            self._called(woken.active),
+            state,
+            model=self.model,
+            influence=self.influence,
+            settings=self.settings,
+            rounds=self.dialogue.rounds,
+            seed=seed,
+        )
+        return Experience(dialogue.state, woken.energies, woken.active, changes + dialogue.changes, dialogue)
+
+    def _called(self, active: Sequence[ActiveFrame]) -> list[Voice]:
+        """The voices that active frames call, strongest frame first, then the others in order of name."""
+        called = [name for entry in active for name in entry.frame.voices]
+        order = {name: place for place, name in reversed(list(enumerate(called)))}
+        ranked = sorted(self.voices, key=lambda voice: (order.get(voice.name, len(called)), voice.name))
+        return ranked[: self.dialogue.voices]
+
+
+def _shorten(text: str, length: int = 60) -> str:
+    one_line = " ".join(text.split())
+    return one_line if len(one_line) <= length else one_line[: length - 1] + "…"
