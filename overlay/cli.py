@@ -418,15 +418,16 @@ def axes_build(
         axis = opened.axes.build(
             name, model, VolatilityGauge(model), budget=opened.settings.budget, method=method, progress=progress
         )
-    table = _table("held out against", "AUROC", "without telling words", "confirmation texts")
-    for group, value in axis.evidence.auroc.items():
-        fresh = axis.evidence.confirmation.get(group)
-        table.add_row(
-            group, f"{value:.2f}", f"{axis.evidence.auroc_ablated[group]:.2f}", "" if fresh is None else f"{fresh:.2f}"
-        )
+    evidence = axis.evidence
+    table = _table("texts", "AUROC held out", "without telling words", "on fresh texts", "dose writes, nats/token")
+    for group in ("positive", *evidence.auroc):
+        columns = (evidence.auroc, evidence.auroc_ablated, evidence.confirmation)
+        figures = [f"{column[group]:.2f}" if group in column else "" for column in columns]
+        table.add_row(group, *figures, f"{evidence.writing[group]:+.3f}" if group in evidence.writing else "")
     _print(table)
     print(
-        f"blocks {axis.blocks[0]} to {axis.blocks[-1]}, halves of the data agree at cosine "
+        f"read at blocks {axis.reading_blocks[0]} to {axis.reading_blocks[-1]}, acts at {axis.blocks[0]} to "
+        f"{axis.blocks[-1]}; halves of the data agree at cosine "
         f"{axis.evidence.halves_cosine:.2f}, {axis.evidence.against_sign:.0%} of its own texts read below neutral"
     )
     print(
@@ -483,16 +484,20 @@ def models(context: typer.Context, as_json: JsonOption = False) -> None:
     print("Any folder with config.json and safetensors, .gguf file or hub id works as well, in agent.yaml.")
 
 
-@models_app.command("pull", epilog="Example: overlay models pull smollm2-135m")
-def models_pull(name: Annotated[str | None, typer.Argument(help="Which model; all known ones by default.")] = None) -> None:
-    """Fetch a model once and check it."""
-    from overlay.model.catalog import KNOWN
+@models_app.command("pull", epilog="Examples: overlay models pull smollm2-135m · overlay models pull --missing")
+def models_pull(
+    name: Annotated[str | None, typer.Argument(help="Which model; all known ones by default.")] = None,
+    missing: Annotated[bool, typer.Option("--missing", help="Only fetch what isn't there; say nothing else.")] = False,
+) -> None:
+    """Fetch a model once and check it; what is there already is checked for damage."""
+    from overlay.model.catalog import KNOWN, known_models
     from overlay.model.pull import pull
 
+    cached = {model.name for model in known_models() if model.cached}
     with _progress() as progress:
         for one in [name] if name else list(KNOWN):
-            path = pull(one, progress)
-            print(f"{one}: {path}")
+            if not (missing and one in cached):
+                print(f"{one}: {pull(one, progress)}")
 
 
 def _table(*columns: str) -> Table:

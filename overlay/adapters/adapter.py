@@ -116,7 +116,9 @@ def check_adapter(folder: Path, model_digest: str | None = None) -> Adapter:
         if not (folder / file).is_file():
             raise AdapterError(f"{folder / file} is missing", again)
         if file_digest(folder / file) != expected:
-            raise AdapterError(f"{folder / file} is not what was trained: its sha256 differs from the manifest's", again)
+            raise AdapterError(
+                f"{folder / file} is not what was trained: its sha256 differs from the manifest's", again
+            )
     _check_config(folder / CONFIG, again)
     _check_weights(folder / WEIGHTS, again)
     return adapter

@@ -136,9 +136,7 @@ def train(
     return adapter
 
 
-def held_out_accuracy(
-    model: LanguageModel, choices: Sequence[HeldOut], intervention: Intervention = NOTHING
-) -> float:
+def held_out_accuracy(model: LanguageModel, choices: Sequence[HeldOut], intervention: Intervention = NOTHING) -> float:
     """Share of the choices whose good option is likelier per token than the bad one, from 0 to 1."""
     rows = [Row(text=item.prompt, options=(item.good, item.bad), intervention=intervention) for item in choices]
     scored = [result.per_token for result in model.score(rows)]
@@ -297,9 +295,7 @@ def _encode(model: LanguageModel, prompt: str, target: str) -> tuple[list[int], 
     return head + list(model.tokenizer(target, add_special_tokens=False)["input_ids"]), len(head)
 
 
-def _shuffled_batches(
-    items: list[tuple[list[int], int]], size: int
-) -> Iterator[list[tuple[list[int], int]]]:
+def _shuffled_batches(items: list[tuple[list[int], int]], size: int) -> Iterator[list[tuple[list[int], int]]]:
     def endless() -> Iterator[tuple[list[int], int]]:
         while True:
             for index in torch.randperm(len(items)).tolist():

@@ -16,7 +16,7 @@ from overlay.errors import AxisMissing, AxisUnproven, RecordDamaged, WrongBaseMo
 from overlay.model import Direction, Dose, Span
 from overlay.records import storage_errors
 
-FORMAT = "overlay-axis-1"
+FORMAT = "overlay-axis-2"
 
 REQUIRED_AUROC = 0.80
 """Held-out separation that an axis needs against its negatives, each foil set and neutral text."""
@@ -36,6 +36,9 @@ class Evidence:
         halves_cosine: agreement of the axes made from either half of the data, mean over its blocks.
         confirmation: by group, AUROC of the finished axis on texts that no choice was made on; empty
             when there are none. The values above chose the settings, so they flatter; these do not.
+        writing: by group, how much the budget dose raises the log-probability of such texts, nats per
+            token: half the difference between the dose and its reverse, so that what any
+            disturbance does cancels out. Empty when there are no confirmation texts.
     """
 
     auroc: dict[str, float]
@@ -43,6 +46,7 @@ class Evidence:
     against_sign: float
     halves_cosine: float
     confirmation: dict[str, float] = field(default_factory=dict)
+    writing: dict[str, float] = field(default_factory=dict)
 
     @property
     def failures(self) -> list[str]:
@@ -56,6 +60,11 @@ class Evidence:
             f"without its telling words, AUROC against {group} is {value:.2f}, below {REQUIRED_AUROC_ABLATED:.2f}"
             for group, value in self.auroc_ablated.items()
             if value < REQUIRED_AUROC_ABLATED
+        ]
+        found += [
+            f"its dose makes {group} texts likelier by {value:+.3f} nats per token, its own by {self.writing['positive']:+.3f}"
+            for group, value in self.writing.items()
+            if group != "positive" and value >= self.writing["positive"]
         ]
         return found
 
@@ -77,12 +86,18 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Axis:
-    """A direction per block, where it acts, what it reads on neutral text, and its evidence."""
+    """A direction per block, where it is read and where it acts, what it reads on neutral text, and its evidence.
+
+    Attributes:
+        blocks: where a dose acts. reading_blocks: where observations are read.
+        neutral_mean, neutral_deviation: its readings on neutral texts that it was not made from.
+    """
 
     name: str
     method: str
     direction: Direction
     blocks: tuple[int, ...]
+    reading_blocks: tuple[int, ...]
     neutral_mean: float
     neutral_deviation: float
     model_name: str
@@ -102,7 +117,7 @@ class Axis:
 
     def project(self, activations: NDArray[np.float32]) -> float:
         """How strongly activations (layers, width) lie along the axis, in deviations of neutral text."""
-        return (project(activations, self.direction, self.blocks) - self.neutral_mean) / self.neutral_deviation
+        return (project(activations, self.direction, self.reading_blocks) - self.neutral_mean) / self.neutral_deviation
 
     def dose(self, amount: float, span: Span = "all") -> Dose:
         """`amount` times the budget dose of this axis."""
@@ -116,7 +131,7 @@ class Axis:
         path = folder / f"{self.name}.safetensors"
         facts = {
             key: getattr(self, key)
-            for key in ("name", "method", "blocks", "neutral_mean", "neutral_deviation")
+            for key in ("name", "method", "blocks", "reading_blocks", "neutral_mean", "neutral_deviation")
             + ("model_name", "model_digest", "data_digest", "lexicon")
         }
         facts |= {"evidence": asdict(self.evidence), "calibration": asdict(self.calibration)}
@@ -162,7 +177,7 @@ def load_axis(path: Path, model_digest: str | None = None) -> Axis:
         )
     calibration = facts.pop("calibration")
     response = tuple((dose, mean, p95) for dose, mean, p95 in calibration["response"])
-    facts |= {"blocks": tuple(facts["blocks"]), "lexicon": tuple(facts["lexicon"])}
+    facts |= {key: tuple(facts[key]) for key in ("blocks", "reading_blocks", "lexicon")}
     return Axis(
         **facts
         | {

@@ -40,10 +40,30 @@ CALIBRATION_TOLERANCE = 0.03
 
 
 
-def middle_blocks(layers: int) -> tuple[int, ...]:
-    """The blocks from half to three quarters of the depth, where held-out separation was best on the embedded model."""
-    first = round(0.5 * layers)
-    return tuple(range(first, max(first + 1, round(0.76 * layers))))
+WRITING_TEXTS = 12
+"""Confirmation texts a group on which the effect of the dose is measured: three passes over each."""
+
+OPENING_WORDS = 3
+"""Words of a text that are given before the likelihood of the rest is scored."""
+
+
+def steering_blocks(layers: int) -> tuple[int, ...]:
+    """Where a dose acts: from 40% to 67% of the depth.
+
+    On the embedded model (blocks 12 to 19 of 30) the same direction at the same volatility raised the
+    likelihood of held-out texts of its kind twice as much there as from half to three quarters.
+    """
+    return _share(layers, 0.4, 0.67)
+
+
+def reading_blocks(layers: int) -> tuple[int, ...]:
+    """Where observations are read: from half to three quarters of the depth, where separation was best."""
+    return _share(layers, 0.5, 0.76)
+
+
+def _share(layers: int, low: float, high: float) -> tuple[int, ...]:
+    first = round(low * layers)
+    return tuple(range(first, max(first + 1, round(high * layers))))
 
 
 def build_axis(
@@ -66,7 +86,7 @@ def build_axis(
     """
     if method not in METHODS:
         raise ArgumentError(f"'{method}' is not a method", f"use one of {', '.join(METHODS)}")
-    chosen = tuple(middle_blocks(model.layers) if blocks is None else blocks)
+    chosen = tuple(steering_blocks(model.layers) if blocks is None else blocks)
     if not chosen or not all(0 <= block < model.layers for block in chosen):
         raise ArgumentError(f"blocks {chosen} of {model.name}", f"give blocks from 0 to {model.layers - 1}")
     progress = progress or SilentProgress()
@@ -75,16 +95,24 @@ def build_axis(
     seen = _observe(groups, model, norms, progress, "reading the contrast texts")
     ablated = _observe(_without_telling_words(groups), model, norms, progress, "reading them without telling words")
     direction = _direct(contrast.name, method, seen, norms)
-    evidence = _evidence(method, seen, ablated, norms, chosen)
+    reading = reading_blocks(model.layers)
+    evidence = _evidence(method, seen, ablated, norms, reading)
+    calibration = calibrate(direction, chosen, gauge, budget, progress)
     if confirmation:
         fresh = _observe(confirmation, model, norms, progress, "reading the confirmation texts")
-        evidence = replace(evidence, confirmation=_separation(fresh, direction, norms, chosen))
-    readings = [project(one * norms[:, None], direction, chosen) for one in seen["neutral"]]
-    axis = Axis(
+        evidence = replace(
+            evidence,
+            confirmation=_separation(fresh, direction, norms, reading),
+            writing=_writing(confirmation, Dose(direction, calibration.budget_dose, chosen), model, progress),
+        )
+    neutral = model.observe([Row(text=text) for text in neutral_texts()])
+    readings = [project(one.activations, direction, reading) for one in neutral]
+    return Axis(
         name=contrast.name,
         method=method,
         direction=direction,
         blocks=chosen,
+        reading_blocks=reading,
         neutral_mean=float(np.mean(readings)),
         neutral_deviation=float(np.std(readings, ddof=1)),
         model_name=model.name,
@@ -92,9 +120,8 @@ def build_axis(
         data_digest=contrast.digest,
         lexicon=contrast.lexicon + contrast.lexicon_ru,
         evidence=evidence,
-        calibration=Calibration(budget, 0.0, ()),
+        calibration=calibration,
     )
-    return replace(axis, calibration=calibrate(direction, chosen, gauge, budget, progress))
 
 
 def calibrate(
@@ -211,6 +238,30 @@ def _separation(
         group: [project(one * norms[:, None], direction, blocks) for one in found] for group, found in seen.items()
     }
     return {group: auroc(readings["positive"], found) for group, found in readings.items() if group != "positive"}
+
+
+def _writing(
+    groups: Mapping[str, Sequence[str]], dose: Dose, model: LanguageModel, progress: Progress
+) -> dict[str, float]:
+    """Half the difference that a dose and its reverse make to the likelihood of each group, nats per token."""
+    texts = [(group, text.split()) for group, found in groups.items() for text in found[:WRITING_TEXTS]]
+    passes: list[list[float]] = []
+    for number, sign in enumerate((1, -1)):
+        progress.step("measuring what the dose writes", number, 2)
+        intervention = Intervention((dose,)) * sign
+        rows = [
+            Row(
+                text=" ".join(words[:OPENING_WORDS]),
+                options=(" " + " ".join(words[OPENING_WORDS:]),),
+                intervention=intervention,
+            )
+            for _, words in texts
+        ]
+        passes.append([scored.per_token[0] for scored in model.score(rows)])
+    found: dict[str, list[float]] = {}
+    for (group, _), up, down in zip(texts, *passes, strict=True):
+        found.setdefault(group, []).append((up - down) / 2)
+    return {group: float(np.mean(values)) for group, values in found.items()}
 
 
 def read_confirmation(path: Path) -> dict[str, tuple[str, ...]]:

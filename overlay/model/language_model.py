@@ -466,7 +466,9 @@ class LanguageModel:
         prompts = [self.encode(row) for row in rows]
         owners = [index for index, row in enumerate(rows) for _ in row.options]
         options = [
-            list(self.tokenizer(option, add_special_tokens=False)["input_ids"]) for row in rows for option in row.options
+            list(self.tokenizer(option, add_special_tokens=False)["input_ids"])
+            for row in rows
+            for option in row.options
         ]
         with self._influence(rows, prompts):
             ids, mask = self._pad(prompts)

@@ -1,0 +1,45 @@
+# Everything a fresh machine needs: `make demo` and `make test`. Each target builds .venv first if it
+# is missing or older than what it is made from.
+
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+PIP    := $(RUN)/python -m pip --disable-pip-version-check -qq
+
+# On Linux without a GPU the CPU build of torch is enough and much smaller. Where the default index has
+# no CPU build, name one: make demo TORCH_INDEX="--index-url ..."
+TORCH_INDEX ?=
+
+.PHONY: demo chat test lint bench models clean
+
+demo: models
+	@$(RUN)/overlay demo
+
+chat: models
+	@$(RUN)/overlay chat
+
+test: models lint
+	@$(RUN)/python -m pytest
+
+lint: $(STAMP)
+	@$(RUN)/ruff check -q .
+	@$(RUN)/ruff format -q --check .
+	@$(RUN)/mypy --no-error-summary
+	@$(RUN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+
+bench: models
+	@$(RUN)/overlay bench engine
+
+models: $(STAMP)
+	@$(RUN)/overlay models pull --missing
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "Making $(VENV): one to five minutes, once"
+	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install -c constraints.txt torch $(TORCH_INDEX)
+	@$(PIP) install -c constraints.txt -e ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .overlay
