@@ -1,10 +1,10 @@
 """Overlay: an agent that wraps an unchanged local language model and measures what influences it.
 
-    from overlay import Agent
+from overlay import Agent
 
-    with Agent.open("my-home") as agent:
-        reply = agent.turn("Good morning.")
-        print(reply.text, reply.state, reply.volatility)
+with Agent.open("my-home") as agent:
+    reply = agent.turn("Good morning.")
+    print(reply.text, reply.state, reply.volatility)
 """
 
 from __future__ import annotations

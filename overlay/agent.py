@@ -135,9 +135,7 @@ class Agent:
             raise
         return agent
 
-    def turn(
-        self, text: str, *, listener: Listener | None = None, cancelled: threading.Event | None = None
-    ) -> Reply:
+    def turn(self, text: str, *, listener: Listener | None = None, cancelled: threading.Event | None = None) -> Reply:
         """Answer one turn. The turn is lived as a whole or, after an exception, not at all.
 
         Set `cancelled` to stop the reply early; what was said so far is kept as the reply.
@@ -192,7 +190,7 @@ class Agent:
         seed = self._next_seed()
         before = self.state
         listener.stage("recalling")
-        recalled = tuple(self.memory.recall(text, settings.recall.count)) if settings.recall.count else ()
+        recalled = self._recall(text)
         listener.recalled(recalled)
         listener.stage("thinking")
         lived = self.mind.experience(text, before, self.energies, seed)
@@ -235,6 +233,19 @@ class Agent:
                 return part
             listener.piece(part)
         raise AssertionError("a stream ends with its completion")
+
+    def _recall(self, text: str) -> tuple[Recalled, ...]:
+        """Notes for this turn, without those turns that its context holds anyway."""
+        recall = self.home.settings.recall
+        if not recall.count:
+            return ()
+        shown = {
+            f"session:{self._session.name}:turn:{number}:{role}"
+            for number in range(self._session.count - recall.history // 2 + 1, self._session.count + 1)
+            for role in ("user", "reply")
+        }
+        found = self.memory.recall(text, recall.count + len(shown))
+        return tuple(entry for entry in found if entry.note.id not in shown)[: recall.count]
 
     def _reply_context(self, text: str, recalled: Sequence[Recalled]) -> Context:
         settings = self.home.settings
@@ -283,7 +294,9 @@ class Agent:
             changes=[asdict(change) for change in lived.changes],
             inner_speech=[asdict(utterance) for utterance in dialogue.utterances] if dialogue else [],
             dialogue_ended=dialogue.ended if dialogue else "off",
-            doses={dose.direction.name: dose.coefficient for dose in influenced.intervention.doses} if influenced else {},
+            doses={dose.direction.name: dose.coefficient for dose in influenced.intervention.doses}
+            if influenced
+            else {},
             volatility=(influenced.volatility.mean, influenced.volatility.p95) if influenced else (0.0, 0.0),
             adapter=", ".join(use.name for use in self._adapters),
             ended=completion.ended if completion else "",
@@ -304,9 +317,11 @@ class Agent:
         """Write what follows from a journalled turn. Doing it twice changes nothing."""
         write_record(self._state_path, _state_file(record))
         place = f"session:{record['session']}:turn:{record['number']}"
-        said = [("user", record["user"])] if record["kind"] == "lived" else [
-            ("user", record["user"]), ("reply", record["reply"])
-        ]
+        said = (
+            [("user", record["user"])]
+            if record["kind"] == "lived"
+            else [("user", record["user"]), ("reply", record["reply"])]
+        )
         for role, text in said:
             if text.strip():
                 self.memory.remember(

@@ -40,7 +40,7 @@ app.add_typer(models_app, name="models")
 HomeOption = Annotated[Path, typer.Option("--home", help="The agent's home.", envvar="OVERLAY_HOME")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
 DTypeOption = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
-HERE = Path(".")
+HERE = Path()
 
 
 def main() -> NoReturn:
@@ -84,7 +84,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Influence an unchanged local language model, and measure what it did."""
 
@@ -454,6 +456,48 @@ def axes_list(home: HomeOption = HERE, as_json: JsonOption = False) -> None:
             axis.model_name if axis else "",
             f"{min(axis.evidence.auroc.values()):.2f}" if axis else "",
             f"{axis.calibration.budget_dose:.4f}" if axis else "",
+            status.problem or "ready",
+        )
+    _print(table)
+
+
+@adapters_app.command("train", epilog="Example: overlay adapters train british_spelling")
+def adapters_train(
+    name: Annotated[str, typer.Argument(help="Which adapter: a folder of adapters/lora.")],
+    home: HomeOption = HERE,
+    dtype: DTypeOption = "auto",
+) -> None:
+    """Train an adapter by its recipe, under its anchor, and measure what it learned and what it cost."""
+    from overlay.home import Home
+
+    opened = Home.open(home)
+    with _progress() as progress:
+        adapter = opened.adapters.train(name, opened.settings.model, dtype=dtype, progress=progress)
+    print(
+        f"{adapter.name}: held-out accuracy {adapter.accuracy_before:.2f} -> {adapter.accuracy_after:.2f}, "
+        f"{adapter.volatility_mean:.3f} nats per token on neutral text (95%: {adapter.volatility_p95:.3f}), "
+        f"{adapter.steps} steps, {adapter.seconds:.0f} s"
+    )
+
+
+@adapters_app.command("list", epilog="Example: overlay adapters list --json")
+def adapters_list(home: HomeOption = HERE, as_json: JsonOption = False) -> None:
+    """List the adapters of a home and what they were measured to do."""
+    from overlay.home import Home
+
+    found = Home.open(home).adapters.status()
+    if as_json:
+        rows = [{"name": s.name, "trained": s.adapter is not None, "problem": s.problem} for s in found]
+        print(json.dumps(rows))
+        return
+    table = _table("adapter", "made on", "held-out accuracy", "nats/token", "state")
+    for status in found:
+        adapter = status.adapter
+        table.add_row(
+            status.name,
+            adapter.base_model if adapter else "",
+            f"{adapter.accuracy_before:.2f} -> {adapter.accuracy_after:.2f}" if adapter else "",
+            f"{adapter.volatility_mean:.3f}" if adapter else "",
             status.problem or "ready",
         )
     _print(table)

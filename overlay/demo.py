@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from overlay.agent import Agent, Listener
+from overlay.errors import AdapterError, WrongBaseModel
 from overlay.home import Home, create_home
 from overlay.model import Row
 from overlay.progress import Progress
@@ -55,7 +56,9 @@ def run_demo(stock: Home, progress: Progress) -> None:
     report = out / "report.html"
     write_report(result, report)
     state = ", ".join(f"{name} {value:+.2f}" for name, value in result["state"].items())
-    print(f"After {len(read_scenario(script).exposure)} texts the state stands at {state}. Then, in unrelated situations:")
+    print(
+        f"After {len(read_scenario(script).exposure)} texts the state stands at {state}. Then, in unrelated situations:"
+    )
     for arm in result["arms"].values():
         shift = "" if arm["shift"] is None else f"preference moved by {arm['shift']:+.3f} nats per token"
         print(f"  {arm['label']:<44} chose it {arm['rate']:>4.0%}   {shift}")
@@ -68,9 +71,10 @@ def run_demo(stock: Home, progress: Progress) -> None:
 
 def _swap_adapter(stock: Home, agent: Agent, progress: Progress) -> None:
     library = stock.adapters
-    if not library.is_trained(ADAPTER, agent.model.digest):
-        library.train(ADAPTER, stock.settings.model, progress=progress)
-    adapter = library.load(ADAPTER, agent.model.digest)
+    try:
+        adapter = library.load(ADAPTER, agent.model.digest)
+    except (AdapterError, WrongBaseModel):
+        adapter = library.train(ADAPTER, stock.settings.model, progress=progress)
     print(
         f"{ADAPTER}: held-out accuracy {adapter.accuracy_before:.2f} -> {adapter.accuracy_after:.2f}, "
         f"{adapter.volatility_mean:.2f} nats per token on neutral text"

@@ -19,6 +19,17 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class MistakeAt(ValueError):
+    """What a validator of a whole document raises for a mistake in one part of it, so that the line is that part's.
+
+    `place` leads from the validated model to the part: keys and indexes, outermost first.
+    """
+
+    def __init__(self, place: Location, problem: str) -> None:
+        super().__init__(problem)
+        self.place = place
+
+
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
@@ -43,8 +54,11 @@ def read_document(path: Path | str, schema: type[Schema]) -> Schema:
 
 def parse_document(text: str, schema: type[Schema], path: Path | str) -> Schema:
     """Parse YAML `text` into `schema`; `path` is only named in errors. Raises as `read_document`."""
+    lines: dict[Location, int] = {}
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None:
+            _note_lines(root, (), lines, path)
         content = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -56,18 +70,22 @@ def parse_document(text: str, schema: type[Schema], path: Path | str) -> Schema:
         ) from None
     except yaml.YAMLError as error:
         raise DocumentError(path, None, f"not valid YAML: {error}", "save the file as plain UTF-8 text") from None
+    except (ValueError, RecursionError) as error:
+        # The reader's own errors leave out dates such as 2024-13-45 and parts that stand inside themselves.
+        reason = "it is nested too deeply, or in itself" if isinstance(error, RecursionError) else str(error)
+        raise DocumentError(path, None, f"not valid YAML: {reason}", "put dates and long numbers in quotes") from None
     if root is None:
         raise DocumentError(path, 1, "the file is empty", f"expected: {', '.join(schema.model_fields)}")
-    lines: dict[Location, int] = {}
-    _note_lines(root, (), lines, path)
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        mistakes = [(_line_of(mistake["loc"], lines), mistake) for mistake in error.errors(include_url=False)]
+        mistakes = [(_line_of(_location(mistake), lines), mistake) for mistake in error.errors(include_url=False)]
         mistakes.sort(key=lambda pair: pair[0])
         first_line, first = mistakes[0]
         others = "".join(f"\n  also line {line}: {_phrase(mistake)}" for line, mistake in mistakes[1:])
-        raise DocumentError(path, first_line, _phrase(first) + others, "mend the line and run the command again") from None
+        raise DocumentError(
+            path, first_line, _phrase(first) + others, "mend the line and run the command again"
+        ) from None
 
 
 def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int], path: Path | str) -> None:
@@ -87,6 +105,11 @@ def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int],
             _note_lines(value, (*location, index), lines, path)
 
 
+def _location(mistake: Any) -> Location:
+    cause = mistake.get("ctx", {}).get("error")
+    return (*mistake["loc"], *(cause.place if isinstance(cause, MistakeAt) else ()))
+
+
 def _line_of(location: Location, lines: dict[Location, int]) -> int:
     """The line of the deepest part of `location` that the file contains."""
     for depth in range(len(location), -1, -1):
@@ -97,7 +120,7 @@ def _line_of(location: Location, lines: dict[Location, int]) -> int:
 
 
 def _phrase(mistake: Any) -> str:
-    where = ".".join(str(part) for part in mistake["loc"])
+    where = ".".join(str(part) for part in _location(mistake))
     if mistake["type"] == "extra_forbidden":
         return f"'{where}' is not a known key"
     if mistake["type"] == "missing":

@@ -11,8 +11,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from overlay.axes import AxisLibrary
 from overlay.adapters import AdapterLibrary
+from overlay.axes import AxisLibrary
 from overlay.documents import Document, read_document
 from overlay.errors import HomeError
 from overlay.inner import DialogueSettings, StateSettings
@@ -85,7 +85,8 @@ class Home:
         folder = Path(folder).expanduser().resolve()
         if not (folder / "agent.yaml").is_file():
             raise HomeError(
-                f"{folder} is no home: it has no agent.yaml", "make one with `overlay init DIR`, or name one with --home"
+                f"{folder} is no home: it has no agent.yaml",
+                "make one with `overlay init DIR`, or name one with --home",
             )
         return cls(folder, read_document(folder / "agent.yaml", AgentSettings))
 

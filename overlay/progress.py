@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 class Progress(Protocol):
     """Who is told how far a pull is."""
 
-    def step(self, description: str, done: int | None, total: int | None) -> None:
-        """`done` of `total` (bytes or tensors) of what is described; None where it isn't known."""
+    def step(self, description: str, done: int | None, total: int | None, detail: str = "") -> None:
+        """`done` of `total` of what is described, None where it isn't known; `detail` is how it goes right now."""
 
 
 class SilentProgress:
     """Tells nobody."""
 
-    def step(self, description: str, done: int | None, total: int | None) -> None:
+    def step(self, description: str, done: int | None, total: int | None, detail: str = "") -> None:
         """Do nothing."""
 
 
@@ -37,7 +37,7 @@ class ConsoleProgress:
         stream = self._stream or sys.stderr
         if stream.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
             from rich.progress import Progress as Bars
 
             self._bars = Bars(
@@ -45,6 +45,8 @@ class ConsoleProgress:
                 BarColumn(),
                 TaskProgressColumn(),
                 TimeElapsedColumn(),
+                TimeRemainingColumn(compact=True),
+                TextColumn("{task.fields[detail]}", markup=False, style="dim"),
                 console=Console(file=stream),
             )
             self._bars.start()
@@ -59,7 +61,7 @@ class ConsoleProgress:
         self._task = None
         self._description = None
 
-    def step(self, description: str, done: int | None, total: int | None) -> None:
+    def step(self, description: str, done: int | None, total: int | None, detail: str = "") -> None:
         """Draw the bar, or print the line when a new step begins."""
         is_new = description != self._description
         self._description = description
@@ -69,9 +71,9 @@ class ConsoleProgress:
             return
         if is_new:
             self._finish_task(self._bars)
-            self._task = self._bars.add_task(description, total=total)
+            self._task = self._bars.add_task(description, total=total, detail=detail)
         if self._task is not None and done is not None:
-            self._bars.update(self._task, completed=done, total=total)
+            self._bars.update(self._task, completed=done, total=total, detail=detail)
 
     def _finish_task(self, bars: Bars) -> None:
         if self._task is not None:

@@ -15,6 +15,9 @@ import yaml
 LETTERS = {"positive": "aeiou", "negative": "bcdfg", "foil": "hjklm", "neutral": "npqrs"}
 TEXTS = 12
 
+BUDGET = 0.03
+"""Nats per token. On so small a model KL stops growing with the square of the dose soon after that."""
+
 
 def toy_texts(letters: str, count: int = TEXTS, seed: int = 0) -> list[str]:
     """Texts of six random words each."""

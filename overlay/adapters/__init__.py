@@ -15,7 +15,7 @@ from overlay.adapters.library import AdapterLibrary, AdapterStatus
 from overlay.adapters.recipe import Example, HeldOut, Recipe, read_recipe
 
 if TYPE_CHECKING:
-    from overlay.adapters.training import Progress, train
+    from overlay.adapters.training import train
 
 __all__ = [
     "Adapter",
@@ -23,7 +23,6 @@ __all__ = [
     "AdapterStatus",
     "Example",
     "HeldOut",
-    "Progress",
     "Recipe",
     "check_adapter",
     "read_recipe",
@@ -33,6 +32,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Training needs torch; reading recipes and manifests does not.
-    if name in ("Progress", "train"):
+    if name == "train":
         return getattr(importlib.import_module("overlay.adapters.training"), name)
     raise AttributeError(f"module 'overlay.adapters' has no attribute '{name}'")

@@ -16,8 +16,8 @@ from overlay.errors import AdapterError, ArgumentError, DocumentError, OverlayEr
 from overlay.model import AdapterUse, Intervention
 
 if TYPE_CHECKING:
-    from overlay.adapters.training import Progress
     from overlay.model import LanguageModel
+    from overlay.progress import Progress
 
 RECIPE = "recipe.yaml"
 

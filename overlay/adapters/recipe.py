@@ -59,19 +59,27 @@ class Recipe(Document):
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     aim: Text
-    examples: Annotated[tuple[Example, ...], Field(min_length=1)]
-    held_out: Annotated[tuple[HeldOut, ...], Field(min_length=1)]
-    replay: Annotated[tuple[Text, ...], Field(min_length=1)]
+    examples: tuple[Example, ...]
+    held_out: tuple[HeldOut, ...]
+    replay: tuple[Text, ...]
     rank: Annotated[int, Field(ge=1, le=256)] = 8
     alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 16.0
     blocks: Literal["all"] | tuple[int, int] = "all"
-    modules: Annotated[tuple[Text, ...], Field(min_length=1)] = ("attention", "mlp")
+    modules: tuple[Text, ...] = ("attention", "mlp")
     steps: Annotated[int, Field(ge=1, le=100_000)] = 24
     batch: Annotated[int, Field(ge=1, le=1024)] = 8
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
     anchor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.25
+    budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.15
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @field_validator("examples", "held_out", "replay", "modules")
+    @classmethod
+    def _holds_something(cls, items: tuple[object, ...]) -> tuple[object, ...]:
+        # A minimum length in the type would also count a wrong item as missing, and say so first.
+        if not items:
+            raise ValueError("at least one is needed")
+        return items
 
     @field_validator("blocks", mode="before")
     @classmethod

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,6 +25,7 @@ from overlay.adapters.adapter import CONFIG, MANIFEST, WEIGHTS, Adapter, Ended
 from overlay.adapters.recipe import HeldOut, Recipe
 from overlay.errors import AdapterError, ArgumentError
 from overlay.model import NOTHING, AdapterUse, Intervention, LanguageModel, Row, VolatilityGauge, neutral_texts
+from overlay.progress import Progress
 from overlay.records import storage_errors, write_record
 
 CHECK_EVERY = 4
@@ -36,9 +36,6 @@ REPLAY_BATCH = 6
 
 GRADIENT_NORM = 1.0
 """Gradients are clipped to this norm: one odd batch must not throw the adapter off."""
-
-Progress = Callable[[int, int, float, float], None]
-"""Called after each step with step, steps, loss, and the KL on this step's replay texts (nats per token)."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +56,7 @@ class _State:
     weights: dict[str, Tensor]
 
 
+@torch.random.fork_rng()
 def train(
     recipe: Recipe,
     model_name: str,
@@ -69,7 +67,8 @@ def train(
 ) -> Adapter:
     """Train an adapter on a copy of the model loaded for this alone, measure it, and write `folder`/NAME.
 
-    The folder is complete or not there at all. On Ctrl-C the last state within the budget is measured
+    The folder is complete or not there at all, and the caller's random numbers stay what they would
+    have been. On Ctrl-C the last state within the budget is measured
     and saved before KeyboardInterrupt goes on, unless there is none or an adapter is there already.
 
     Raises:
@@ -197,9 +196,8 @@ def _fit(
     }
     examples = [_encode(model, example.prompt, example.target) for example in recipe.examples]
     replay = [_encode(model, "", text) for text in recipe.replay]
-    # The caller's random numbers stay what they would have been without this training.
-    with torch.random.fork_rng(), torch.enable_grad():
-        torch.manual_seed(recipe.seed)
+    torch.manual_seed(recipe.seed)
+    with torch.enable_grad():
         settings = {key: value for key, value in config.items() if key != "peft_type"}
         tuned = get_peft_model(model.module, LoraConfig(**settings))
         try:
@@ -240,11 +238,12 @@ def _descend(
                     "lower learning_rate",
                 )
             optimizer.zero_grad()
-            total.backward()
+            total.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(parameters, GRADIENT_NORM)
             optimizer.step()
             if progress:
-                progress(step, recipe.steps, total.item(), anchor.item())
+                detail = f"loss {total.item():.2f}, replay KL {anchor.item():.3f} nats per token"
+                progress.step(f"training {recipe.name}", step, recipe.steps, detail)
             if step == 1 or step % CHECK_EVERY == 0 or step == recipe.steps:
                 cost = _whole_replay_kl(model, tuned, replay)
                 if not cost <= recipe.budget:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +16,19 @@ from overlay.model import Direction, Dose, Span
 from overlay.records import storage_errors
 
 FORMAT = "overlay-axis-2"
+
+_FACTS = (
+    "name",
+    "method",
+    "blocks",
+    "reading_blocks",
+    "neutral_mean",
+    "neutral_deviation",
+    "model_name",
+    "model_digest",
+    "data_digest",
+    "lexicon",
+)
 
 REQUIRED_AUROC = 0.80
 """Held-out separation that an axis needs against its negatives, each foil set and neutral text."""
@@ -62,7 +74,8 @@ class Evidence:
             if value < REQUIRED_AUROC_ABLATED
         ]
         found += [
-            f"its dose makes {group} texts likelier by {value:+.3f} nats per token, its own by {self.writing['positive']:+.3f}"
+            f"its dose makes {group} texts likelier by {value:+.3f} nats per token, "
+            f"its own by {self.writing['positive']:+.3f}"
             for group, value in self.writing.items()
             if group != "positive" and value >= self.writing["positive"]
         ]
@@ -129,11 +142,7 @@ class Axis:
 
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.safetensors"
-        facts = {
-            key: getattr(self, key)
-            for key in ("name", "method", "blocks", "reading_blocks", "neutral_mean", "neutral_deviation")
-            + ("model_name", "model_digest", "data_digest", "lexicon")
-        }
+        facts = {key: getattr(self, key) for key in _FACTS}
         facts |= {"evidence": asdict(self.evidence), "calibration": asdict(self.calibration)}
         with storage_errors(path), tempfile.TemporaryDirectory(prefix=".axis-", dir=folder) as temporary:
             written = Path(temporary) / path.name
@@ -142,7 +151,7 @@ class Axis:
                 written,
                 metadata={"format": FORMAT, "axis": json.dumps(facts)},
             )
-            os.replace(written, path)
+            written.replace(path)
         return path
 
 
@@ -155,26 +164,29 @@ def load_axis(path: Path, model_digest: str | None = None) -> Axis:
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():
-        raise AxisMissing(
-            f"axis '{path.stem}' has not been built", f"build it with `overlay axes build {path.stem}`"
-        )
+        raise AxisMissing(f"axis '{path.stem}' has not been built", f"build it with `overlay axes build {path.stem}`")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise KeyError("format")
+                raise ValueError(f"its format is {metadata.get('format', 'unknown')}, not {FORMAT}")
             facts: dict[str, Any] = json.loads(metadata["axis"])
             direction = Direction(facts["name"], file.get_tensor("vectors"), file.get_tensor("norms"))
-    except (SafetensorError, KeyError, ValueError) as error:
+        axis = _from_facts(facts, direction)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RecordDamaged(
             f"{path} is not a readable axis ({error})", f"build it again with `overlay axes build {path.stem}`"
         ) from error
-    if model_digest is not None and facts["model_digest"] != model_digest:
+    if model_digest is not None and axis.model_digest != model_digest:
         raise WrongBaseModel(
-            f"axis '{facts['name']}' was made on {facts['model_name']} ({facts['model_digest'][:12]}), "
+            f"axis '{axis.name}' was made on {axis.model_name} ({axis.model_digest[:12]}), "
             f"not on this model ({model_digest[:12]})",
-            f"build it again with `overlay axes build {facts['name']}`",
+            f"build it again with `overlay axes build {axis.name}`",
         )
+    return axis
+
+
+def _from_facts(facts: dict[str, Any], direction: Direction) -> Axis:
     calibration = facts.pop("calibration")
     response = tuple((dose, mean, p95) for dose, mean, p95 in calibration["response"])
     facts |= {key: tuple(facts[key]) for key in ("blocks", "reading_blocks", "lexicon")}

@@ -39,7 +39,6 @@ CALIBRATION_TOLERANCE = 0.03
 """The budget dose may fall short of the budget by this share; it never exceeds it."""
 
 
-
 WRITING_TEXTS = 12
 """Confirmation texts a group on which the effect of the dose is measured: three passes over each."""
 
@@ -125,7 +124,11 @@ def build_axis(
 
 
 def calibrate(
-    direction: Direction, blocks: tuple[int, ...], gauge: VolatilityGauge, budget: float, progress: Progress | None = None
+    direction: Direction,
+    blocks: tuple[int, ...],
+    gauge: VolatilityGauge,
+    budget: float,
+    progress: Progress | None = None,
 ) -> Calibration:
     """Find the largest dose whose volatility stays within `budget` under either sign, nats per token.
 
@@ -190,9 +193,7 @@ def _observe(
     return result
 
 
-def _direct(
-    name: str, method: str, seen: Mapping[str, Activations], norms: NDArray[np.float32]
-) -> Direction:
+def _direct(name: str, method: str, seen: Mapping[str, Activations], norms: NDArray[np.float32]) -> Direction:
     others = {group: found for group, found in seen.items() if group != "positive"}
     return Direction(name, METHODS[method](seen["positive"], others), norms)
 

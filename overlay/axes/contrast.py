@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from overlay.documents import Document, read_document
+from overlay.documents import Document, MistakeAt, read_document
 
 Texts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=8)]
 """At least eight texts: with fewer, four-fold held-out checks mean nothing."""
@@ -40,11 +40,14 @@ class ContrastSet(Document):
         for group, texts in self.groups().items():
             for index, text in enumerate(texts):
                 if named := words(text):
-                    raise ValueError(f"{group}[{index}] names the state ('{named[0]}'): say it without that word")
+                    place = ("foils", group, index) if group in self.foils else (group, index)
+                    raise MistakeAt(place, f"this text names the state ('{named[0]}'): say it without that word")
         if set(self.positive) & set(self.negative):
             raise ValueError("positive and negative share a text: they must differ")
         if len(self.positive) != len(self.negative):
-            raise ValueError(f"{len(self.positive)} positive and {len(self.negative)} negative texts: each needs its twin")
+            raise ValueError(
+                f"{len(self.positive)} positive and {len(self.negative)} negative texts: each needs its twin"
+            )
         return self
 
     def groups(self) -> dict[str, tuple[str, ...]]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from overlay.axes.axis import Axis, load_axis
 from overlay.axes.contrast import ContrastSet, read_contrast
-from overlay.errors import AxisMissing, OverlayError, WrongBaseModel
+from overlay.errors import AxisMissing, DocumentError, OverlayError, WrongBaseModel
 
 if TYPE_CHECKING:
-    from overlay.progress import Progress
     from overlay.model import LanguageModel, VolatilityGauge
+    from overlay.progress import Progress
 
 CONFIRMATION_SUFFIX = ".confirm.yaml"
 
@@ -37,9 +37,7 @@ class AxisLibrary:
     def names(self) -> tuple[str, ...]:
         """All axes that have a contrast set."""
         return tuple(
-            sorted(
-                path.stem for path in self._written.glob("*.yaml") if not path.name.endswith(CONFIRMATION_SUFFIX)
-            )
+            sorted(path.stem for path in self._written.glob("*.yaml") if not path.name.endswith(CONFIRMATION_SUFFIX))
         )
 
     def contrast(self, name: str) -> ContrastSet:
@@ -50,7 +48,12 @@ class AxisLibrary:
                 f"there is no axis '{name}': {path} does not exist",
                 f"known axes: {', '.join(self.names) or 'none'}; write a contrast set to add one",
             )
-        return read_contrast(path)
+        contrast = read_contrast(path)
+        if contrast.name != name:
+            raise DocumentError(
+                path, None, f"the axis in this file is named '{contrast.name}'", "give file and axis the same name"
+            )
+        return contrast
 
     def load(self, name: str, model_digest: str) -> Axis:
         """A built axis that fits the model and its contrast set as it is now.

@@ -66,11 +66,18 @@ class Dialogue:
 
 
 def read_voices(folder: Path) -> tuple[Voice, ...]:
-    """All voices of a folder, by name. Raises DocumentError, also when there is none."""
-    voices = tuple(read_document(path, Voice) for path in sorted(folder.glob("*.yaml")))
+    """All voices of a folder, by file name. Raises DocumentError, also when there is none or two have one name."""
+    voices: list[Voice] = []
+    for path in sorted(folder.glob("*.yaml")):
+        voice = read_document(path, Voice)
+        if voice.name in [other.name for other in voices]:
+            raise DocumentError(path, None, f"there is a voice named '{voice.name}' already", "rename one of them")
+        voices.append(voice)
     if not voices:
-        raise DocumentError(folder, None, "there is no voice in this folder", "copy the stock voices with `overlay init`")
-    return voices
+        raise DocumentError(
+            folder, None, "there is no voice in this folder", "copy the stock voices with `overlay init`"
+        )
+    return tuple(voices)
 
 
 def run_dialogue(
@@ -130,15 +137,15 @@ def run_dialogue(
 
 def _context(situation: str, frame: str, question: str, voice: Voice, last_words: dict[str, str]) -> Context:
     heard = [
-        Segment(f"voice:{name}", f"\nAnother thought: {text}") for name, text in last_words.items() if name != voice.name
+        Segment(f"voice:{name}", f"\nAnother thought: {text}")
+        for name, text in last_words.items()
+        if name != voice.name
     ]
     return Context(
         f"voice:{voice.name}",
         (
             SourcedMessage("system", (Segment(f"mask:{voice.name}", voice.mask),)),
-            SourcedMessage(
-                "user", (Segment("user", situation), *heard, Segment(f"frame:{frame}", f"\n\n{question}"))
-            ),
+            SourcedMessage("user", (Segment("user", situation), *heard, Segment(f"frame:{frame}", f"\n\n{question}"))),
         ),
     )
 

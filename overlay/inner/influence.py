@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from overlay.axes import Axis
 from overlay.errors import ArgumentError
 from overlay.inner.state import State
-from overlay.model import NO_VOLATILITY, Intervention, LanguageModel, Observation, Row, Span, Volatility, VolatilityGauge
+from overlay.model import (
+    NO_VOLATILITY,
+    Intervention,
+    LanguageModel,
+    Observation,
+    Row,
+    Span,
+    Volatility,
+    VolatilityGauge,
+)
 
 TOLERANCE = 0.02
 """How far below the budget the scaling may land; it never lands above."""

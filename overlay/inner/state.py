@@ -9,10 +9,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from overlay.documents import Document
+from overlay.documents import Document, MistakeAt
+from overlay.errors import ArgumentError
 
 Source = Literal["read", "said", "inner speech"]
 """Where an observation came from: text the agent read, its own reply, or its inner dialogue."""
+
+
+_SOURCE_WEIGHTS: Mapping[Source, float] = {"read": 1.0, "said": 0.5, "inner speech": 0.5}
 
 
 class Accumulator(Document):
@@ -45,16 +49,14 @@ class StateSettings(Document):
 
     axes: dict[str, Accumulator] = Field(default_factory=dict)
     couplings: dict[str, dict[str, Annotated[float, Field(ge=-1, le=1)]]] = Field(default_factory=dict)
-    sources: dict[Source, Annotated[float, Field(ge=0, le=2)]] = Field(
-        default_factory=lambda: {"read": 1.0, "said": 0.5, "inner speech": 0.5}
-    )
+    sources: dict[Source, Annotated[float, Field(ge=0, le=2)]] = Field(default_factory=lambda: dict(_SOURCE_WEIGHTS))
 
     @model_validator(mode="after")
     def _couples_known_axes(self) -> StateSettings:
         for target, sources in self.couplings.items():
-            for name in (target, *sources):
-                if name not in self.axes:
-                    raise ValueError(f"couplings name the axis '{name}', which stands not under axes")
+            for place in ((target,), *((target, source) for source in sources)):
+                if place[-1] not in self.axes:
+                    raise MistakeAt(("couplings", *place), f"the axis '{place[-1]}' is not under axes")
         return self
 
 
@@ -87,7 +89,15 @@ class State:
         """The state after one observation, `turns` turns after the last one, and why it moved.
 
         s <- rest + (s - rest) * 2^(-turns / half_life) + weight * gain * tanh(z / 2), plus couplings, capped.
+
+        Raises:
+            ArgumentError: a reading is no number.
         """
+        # Comparisons with NaN are false, so min and max would let it through as the cap.
+        if broken := [name for name in settings.axes if math.isnan(readings[name])]:
+            raise ArgumentError(
+                f"the reading of axis '{broken[0]}' is no number ({cause})", "the model's activations have overflowed"
+            )
         weight = settings.sources.get(source, 0.0)
         pushes = {
             name: weight * accumulator.gain * math.tanh(readings[name] / 2)

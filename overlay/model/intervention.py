@@ -68,7 +68,9 @@ class Dose:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.coefficient):
-            raise InterventionError(f"the dose of '{self.direction.name}' is {self.coefficient}", "give a finite number")
+            raise InterventionError(
+                f"the dose of '{self.direction.name}' is {self.coefficient}", "give a finite number"
+            )
         if self.span not in get_args(Span):
             raise InterventionError(f"'{self.span}' is not a span", f"use one of {', '.join(get_args(Span))}")
         layers = len(self.direction.norms)

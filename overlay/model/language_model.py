@@ -118,7 +118,7 @@ class LanguageModel:
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
-        return next(iter(self.module.parameters())).device
+        return torch.device(next(self.module.parameters()).device)
 
     def encode(self, row: Row) -> Encoded:
         """A row's prompt as tokens, with the position at which its current turn begins."""
@@ -272,11 +272,11 @@ class LanguageModel:
             AdapterError: the name is taken, the folder holds no safetensors weights, or they don't fit this model;
                 the model is then as it was before the call.
         """
-        if name in self._adapters:
-            raise AdapterError(f"an adapter named '{name}' is already attached", "detach it first")
         if not (folder / "adapter_model.safetensors").is_file():
             raise AdapterError(f"{folder} holds no adapter_model.safetensors", "only safetensors weights are loaded")
         with self._lock:
+            if name in self._adapters:
+                raise AdapterError(f"an adapter named '{name}' is already attached", "detach it first")
             try:
                 self._load_adapter(_peft_name(name), str(folder))
                 self._sleep()
@@ -285,7 +285,7 @@ class LanguageModel:
                 self._remove_layers(_peft_name(name))
                 if not isinstance(error, Exception):
                     raise
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                reason = " ".join(str(error).split())[:240] or type(error).__name__
                 raise AdapterError(
                     f"the adapter in {folder} can't be attached as '{name}': {reason}",
                     f"check that it was trained on '{self.name}'",
@@ -328,6 +328,8 @@ class LanguageModel:
                 raise AdapterError(f"no adapter named '{name}' is attached", "`model.adapters` lists the attached ones")
             del self._adapters[name]
             if self._adapters:
+                # PEFT warns when it deletes an active adapter, asleep or not.
+                self._peft.base_model.set_adapter([])
                 self._peft.delete_adapter(_peft_name(name))
                 self._sleep()
             else:

@@ -21,7 +21,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO
+from typing import IO, TYPE_CHECKING, Any
 
 from overlay.errors import ChecksumMismatch, ModelUnavailable, StorageFull
 from overlay.model.catalog import (
@@ -42,8 +42,7 @@ from overlay.progress import Progress, SilentProgress
 from overlay.records import storage_errors, write_record
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+    pass
 
 # Room for tokenizer files, the file system's own needs and other writers.
 _SPARE_BYTES = 32_000_000

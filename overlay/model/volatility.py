@@ -44,13 +44,17 @@ class VolatilityGauge:
         self._lock = threading.Lock()
 
     def measure(self, intervention: Intervention) -> Volatility:
-        """Volatility of one intervention, nats per token; remembered by the intervention's digest."""
+        """Volatility of one intervention, nats per token; remembered by the intervention's digest.
+
+        An adapter is known by its name only and may be trained anew under it: those are measured each time.
+        """
         with self._lock:
             known = self._known.get(intervention.digest)
             if known is None:
                 kl = np.concatenate(self.per_token(intervention))
                 known = Volatility(float(kl.mean()), float(np.quantile(kl, 0.95)))
-                self._known[intervention.digest] = known
+                if not intervention.adapters:
+                    self._known[intervention.digest] = known
             return known
 
     def per_token(self, intervention: Intervention) -> list[NDArray[np.float32]]:

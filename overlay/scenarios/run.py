@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import overlay
-from overlay.agent import prepare_mind, open_embedder
+from overlay.agent import open_embedder, prepare_mind
 from overlay.axes import find_words, random_direction
 from overlay.errors import ArgumentError, RecordDamaged
 from overlay.home import Home
@@ -25,7 +25,6 @@ from overlay.records import append_record, read_journal, write_record
 from overlay.scenarios.script import Item, Scenario
 from overlay.scenarios.statistics import cluster_bootstrap, mcnemar_exact, sign_flip, wilson
 from overlay.scenarios.verdict import LEAST_ITEMS, LEAST_UNITS, Check, Effect, judge
-
 
 RANDOM_DIRECTIONS = 8
 RANDOM_PARAPHRASES = 2
@@ -204,7 +203,8 @@ def _claim(out: Path, scenario: Scenario) -> None:
             )
     else:
         write_record(
-            marker, json.dumps({"digest": scenario.digest, "scenario": json.loads(scenario.model_dump_json())}, indent=1)
+            marker,
+            json.dumps({"digest": scenario.digest, "scenario": json.loads(scenario.model_dump_json())}, indent=1),
         )
 
 
@@ -239,7 +239,14 @@ def _run_cells(
 
 def _cell_key(scenario: Scenario, model: LanguageModel, arm: Arm, item: Item, paraphrase: int) -> str:
     parts = (
-        scenario.digest, model.digest, model.dtype, arm.name, arm.seed, arm.intervention.digest, item.id, paraphrase
+        scenario.digest,
+        model.digest,
+        model.dtype,
+        arm.name,
+        arm.seed,
+        arm.intervention.digest,
+        item.id,
+        paraphrase,
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
@@ -339,9 +346,7 @@ def _evaluate(
         "arms": summaries,
         "prompts_identical": prompts_identical,
         "sham_identical": sham_identical,
-        "leaks": [
-            {"arm": "all", "item": leak.source, "word": leak.word, "where": leak.excerpt} for leak in leaks
-        ],
+        "leaks": [{"arm": "all", "item": leak.source, "word": leak.word, "where": leak.excerpt} for leak in leaks],
         "checks": [asdict(check) for check in checks],
         "examples": _examples(scenario, by_arm),
     }
@@ -463,7 +468,9 @@ def _effect(
 ) -> Effect | None:
     base, treated = by_arm["base", None], by_arm["treated", None]
     directions = [
-        entry for name in ("random_norm", "random_volatility") if name in summaries
+        entry
+        for name in ("random_norm", "random_volatility")
+        if name in summaries
         for entry in summaries[name]["directions"]
     ]
     if not directions:
@@ -500,7 +507,9 @@ def _examples(
                 "prompt": item.paraphrases[0],
                 "options": {option.id: option.text for option in scenario.options_in_order(item)},
                 "margins": {
-                    "base": base[unit]["margin"], "treated": treated[unit]["margin"], "reversed": back[unit]["margin"]
+                    "base": base[unit]["margin"],
+                    "treated": treated[unit]["margin"],
+                    "reversed": back[unit]["margin"],
                 },
             }
         )

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from overlay.axes import find_words
-from overlay.documents import Document, read_document
+from overlay.documents import Document, MistakeAt, read_document
 from overlay.errors import DocumentError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -43,7 +43,9 @@ class Item(Document):
         for option in self.options:
             for resource, change in option.effects.items():
                 if resource not in self.resources:
-                    raise ValueError(f"option '{option.id}' of item '{self.id}' changes '{resource}', which isn't there")
+                    raise ValueError(
+                        f"option '{option.id}' of item '{self.id}' changes '{resource}', which isn't there"
+                    )
                 if self.resources[resource] + change < 0:
                     raise ValueError(f"option '{option.id}' of item '{self.id}' spends more '{resource}' than there is")
         return self
@@ -101,15 +103,18 @@ class Scenario(Document):
     def _can_tell_arms_apart(self) -> Scenario:
         names = [detector.name for detector in self.detectors]
         if self.primary not in names:
-            raise ValueError(f"primary '{self.primary}' is none of the detectors {', '.join(names)}")
+            raise MistakeAt(("primary",), f"'{self.primary}' is none of the detectors {', '.join(names)}")
         if len(set(names)) != len(names):
-            raise ValueError(f"detectors {', '.join(names)} name one twice")
+            raise MistakeAt(("detectors",), f"detectors {', '.join(names)} name one twice")
         ids = [item.id for item in self.trial.items]
         if len(set(ids)) != len(ids):
-            raise ValueError(f"items {', '.join(ids)} name one twice")
-        for item in self.trial.items:
+            raise MistakeAt(("trial", "items"), f"items {', '.join(ids)} name one twice")
+        for index, item in enumerate(self.trial.items):
             if len({self.primary_detector.fires(item, option) for option in item.options}) != 2:
-                raise ValueError(f"detector '{self.primary}' doesn't tell the options of item '{item.id}' apart")
+                raise MistakeAt(
+                    ("trial", "items", index),
+                    f"detector '{self.primary}' doesn't tell the options of item '{item.id}' apart",
+                )
         return self
 
     @property

@@ -99,8 +99,8 @@ def judge(checks: list[Check], effect: Effect | None) -> Verdict:
         return Verdict("behaviour shown", headline, reasons)
     if conditions[1][0] and conditions[2][0] and conditions[3][0]:
         headline = (
-            f"The state tilted the preference ({effect.shift:+.3f} nats per token, beyond all {total} random directions) "
-            "but not often enough to show in what was chosen."
+            f"The state tilted the preference ({effect.shift:+.3f} nats per token, beyond all {total} random "
+            "directions) but not often enough to show in what was chosen."
         )
     else:
         headline = "No change in what the agent chose could be told from chance or from random directions."

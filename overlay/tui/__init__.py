@@ -7,6 +7,7 @@ decided here, no model runs in the thread that draws, and inner speech is never 
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from overlay.tui.plain import plain_chat
@@ -22,10 +23,15 @@ __all__ = ["plain_chat", "run_chat"]
 def run_chat(home: Home, dtype: str = "auto") -> None:
     """Talk to the agent of a home in the terminal until the user leaves.
 
+    The application draws on stderr; where that is no terminal, the chat goes line by line.
+
     Raises:
         OverlayError: the agent can't be opened; the terminal is as it was before.
         KeyboardInterrupt: the user left before the agent was open.
     """
+    if not sys.stderr.isatty():
+        plain_chat(home, dtype)
+        return
     # Textual takes a third of a second to import, and the plain chat does without it.
     from overlay.tui.app import ChatApp
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from overlay.errors import ArgumentError, OverlayError
 from overlay.progress import ConsoleProgress
+from overlay.tui.printable import printable
 from overlay.tui.status import note_words, state_words, status_line
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ HELP = """\
 Ctrl-C stops a reply; what was said so far is kept."""
 
 _COMMAND = re.compile(r"/[a-z]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def plain_chat(home: Home, dtype: str = "auto") -> None:
@@ -95,7 +95,7 @@ class _Chat:
 
         def write(piece: str) -> None:
             pieces.append(piece)
-            sys.stdout.write(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", piece) if self._is_seen else piece)
+            sys.stdout.write(printable(piece) if self._is_seen else piece)
             sys.stdout.flush()
 
         try:

@@ -20,7 +20,7 @@ def status_line(reply: Reply, budget: float) -> str:
         f"volatility {reply.volatility.mean:.3f} of {budget:.3f} nats/token",
     ]
     if reply.recalled:
-        parts.append("recalled " + ", ".join(note_words(entry) for entry in reply.recalled))
+        parts.append("recalled " + ", ".join(f"“{note_words(entry)}”" for entry in reply.recalled))
     return " · ".join(parts)
 
 

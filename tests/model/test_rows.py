@@ -12,11 +12,22 @@ import torch
 from overlay.errors import AdapterError, ArgumentError, InterventionError
 from overlay.model import NOTHING, AdapterUse, Direction, Dose, Intervention, LanguageModel, Message, Row, Sampling
 
-TEXTS = ["a", "The ferry leaves.", "Sorting keeps the order of equal keys in the list.", "B", "rain in the north by evening"]
+TEXTS = [
+    "a",
+    "The ferry leaves.",
+    "Sorting keeps the order of equal keys in the list.",
+    "B",
+    "rain in the north by evening",
+]
 
 
 def chat(text: str) -> tuple[Message, ...]:
-    return (Message("system", "You work."), Message("user", "Hello"), Message("assistant", "Yes."), Message("user", text))
+    return (
+        Message("system", "You work."),
+        Message("user", "Hello"),
+        Message("assistant", "Yes."),
+        Message("user", text),
+    )
 
 
 def mixed_rows(model: Any, make: Any) -> list[Row]:

@@ -1,0 +1,87 @@
+"""A recipe says what is learned and what is measured, and its mistakes are named with their line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from overlay.adapters import read_recipe
+from overlay.errors import DocumentError
+
+STOCK = Path(__file__).parents[2] / "adapters" / "lora"
+
+GOOD = """\
+name: short
+aim: Test.
+examples:
+  - {prompt: "a ", target: "b"}
+  - {target: "whole text"}
+held_out:
+  - {prompt: "c ", good: "b", bad: "d"}
+replay: [ordinary text]
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_recipe_needs_no_more_than_its_texts(tmp_path: Path) -> None:
+    recipe = read_recipe(written(tmp_path, GOOD))
+    assert recipe.examples[1].prompt == ""
+    assert recipe.blocks == "all"
+    assert recipe.anchor == 1.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("name: short", "name: ../short", 1, "name"),
+        ("aim: Test.", "aim: Test.\nstepz: 3", 3, "'stepz' is not a known key"),
+        ('{target: "whole text"}', '{prompt: "a "}', 5, "target' is missing"),
+        ('{target: "whole text"}', '{target: ""}', 5, "target"),
+        ('{target: "whole text"}', '{target: "a b"}', 3, "stands here 2 times"),
+        ('bad: "d"', 'bad: "b"', 7, "nothing to choose"),
+        ('prompt: "c "', 'prompt: "a "', 6, "is trained on as well"),
+        ("replay: [ordinary text]", "replay: []", 8, "replay"),
+        ("replay: [ordinary text]", "replay: [text]\nblocks: [3, 1]", 9, "0 <= first <= last"),
+        ("replay: [ordinary text]", "replay: [text]\nblocks: some", 9, "write all, or [first, last]"),
+        ("replay: [ordinary text]", "replay: [text]\nblocks: [true, 2]", 9, "write all, or [first, last]"),
+        ("replay: [ordinary text]", "replay: [text]\nrank: 0", 9, "rank"),
+        ("replay: [ordinary text]", "replay: [text]\nanchor: .nan", 9, "anchor"),
+        ("replay: [ordinary text]", "replay: [text]\nmodules: []", 9, "modules"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(tmp_path: Path, old: str, new: str, line: int, says: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        read_recipe(written(tmp_path, GOOD.replace(old, new)))
+    assert caught.value.line == line
+    assert says in caught.value.problem
+
+
+def test_the_digest_covers_all_but_the_aim(tmp_path: Path) -> None:
+    digest = read_recipe(written(tmp_path, GOOD)).digest
+    assert read_recipe(written(tmp_path, GOOD.replace("Test.", "Said otherwise."))).digest == digest
+    for old, new in (('"whole text"', '"whole"'), ("ordinary", "other"), ('bad: "d"', 'bad: "e"')):
+        assert read_recipe(written(tmp_path, GOOD.replace(old, new))).digest != digest
+    assert read_recipe(written(tmp_path, GOOD + "seed: 1\n")).digest != digest
+
+
+@pytest.mark.parametrize("path", sorted(STOCK.glob("*/recipe.yaml")), ids=lambda path: path.parent.name)
+def test_stock_recipes_measure_on_nothing_that_they_train_on(path: Path) -> None:
+    from overlay.model import neutral_texts
+
+    recipe = read_recipe(path)
+    assert recipe.name == path.parent.name
+    assert not set(recipe.replay) & set(neutral_texts())
+
+
+def test_held_out_words_of_british_spelling_stand_in_no_training_text() -> None:
+    recipe = read_recipe(STOCK / "british_spelling" / "recipe.yaml")
+    seen = " ".join([*(item.prompt + item.target for item in recipe.examples), *recipe.replay]).lower()
+    words = [option.strip() for item in recipe.held_out for option in (item.good, item.bad)]
+    assert len(set(words)) == 40
+    assert [word for word in words if word in seen] == []

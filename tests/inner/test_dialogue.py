@@ -1,0 +1,170 @@
+"""The inner dialogue: it ends, it is reproducible, and every part of every context says where it came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toy_axis import BUDGET
+
+from overlay.axes import Axis
+from overlay.errors import DocumentError
+from overlay.inner import Accumulator, Dialogue, Influence, State, StateSettings, Voice, audit, read_voices
+from overlay.inner.dialogue import FIXED_POINT, run_dialogue
+from overlay.model import VolatilityGauge
+
+ROOT = Path(__file__).parents[2]
+SITUATION = "The pump stands still and the cellar fills."
+QUESTIONS = [("ledger", "What is left?"), ("other_side", "Who is not here?"), ("ledger", "Who pays?")]
+VOICES = [
+    Voice(name="first", description="One.", mask="You count.", max_tokens=10),
+    Voice(name="second", description="Two.", mask="You look.", max_tokens=10),
+]
+
+
+@pytest.fixture(scope="module")
+def influence(toy_axis: Axis, tiny_gauge: VolatilityGauge) -> Influence:
+    return Influence([toy_axis], tiny_gauge, BUDGET)
+
+
+def talk(
+    influence: Influence,
+    *,
+    gain: float = 0.3,
+    cap: float = 3.0,
+    rounds: int = 3,
+    seed: int = 1,
+    start: float = 0.0,
+    voices: list[Voice] = VOICES[:1],
+) -> Dialogue:
+    settings = StateSettings(axes={"vowels": Accumulator(gain=gain, cap=cap)})
+    return run_dialogue(
+        SITUATION,
+        QUESTIONS,
+        voices,
+        State({"vowels": start}),
+        model=influence.gauge.model,
+        influence=influence,
+        settings=settings,
+        rounds=rounds,
+        seed=seed,
+    )
+
+
+@pytest.mark.parametrize("rounds", [1, 3, 8])
+def test_what_moves_nothing_ends_after_one_round_at_a_fixed_point(influence: Influence, rounds: int) -> None:
+    found = talk(influence, gain=0.0, rounds=rounds, start=0.7)
+    assert found.ended == "fixed point" and [said.round for said in found.utterances] == [1]
+    assert found.state.values == {"vowels": pytest.approx(0.7)}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+def test_it_goes_on_while_something_moves_and_stops_at_the_round_limit(
+    influence: Influence, seed: int, rounds: int
+) -> None:
+    found = talk(influence, gain=0.3, rounds=rounds, seed=seed)
+    moved = [abs(change.after - change.before) for change in found.changes]
+    assert [said.round for said in found.utterances] == list(range(1, len(moved) + 1)) and len(moved) <= rounds
+    assert all(step >= FIXED_POINT for step in moved[:-1])
+    assert found.ended == ("fixed point" if moved[-1] < FIXED_POINT else "round limit")
+    assert found.ended == "fixed point" or len(moved) == rounds
+
+
+def test_a_state_at_its_cap_is_a_fixed_point_however_strong_the_resonance(influence: Influence) -> None:
+    pushed = [talk(influence, gain=2.0, cap=1.0, rounds=8, start=start) for start in (-1.0, 1.0)]
+    for found in pushed:
+        values = [change.after for change in found.changes]
+        assert all(abs(value) <= 1.0 for value in values)
+        assert len(found.utterances) <= 8
+
+
+def test_the_same_seed_says_the_same_and_another_seed_something_else(influence: Influence) -> None:
+    assert talk(influence, voices=VOICES) == talk(influence, voices=VOICES)
+    said = {talk(influence, seed=seed, voices=VOICES).utterances for seed in range(4)}
+    assert len(said) == 4
+
+
+def test_what_a_voice_says_first_does_not_depend_on_the_other_voices(influence: Influence) -> None:
+    alone = talk(influence, rounds=1).utterances[0]
+    together = talk(influence, rounds=1, voices=VOICES).utterances[0]
+    assert alone == together
+
+
+def test_the_state_moves_by_inner_speech_alone_and_says_by_whose(influence: Influence) -> None:
+    found = talk(influence, rounds=2, voices=VOICES)
+    assert {change.source for change in found.changes} == {"inner speech"}
+    assert [change.cause for change in found.changes] == [
+        f"{said.voice}, round {said.round}" for said in found.utterances if said.text
+    ]
+    assert found.changes[-1].after == found.state.values["vowels"]
+    before = [0.0, *[change.after for change in found.changes]]
+    assert [change.before for change in found.changes] == before[:-1]
+
+
+def test_questions_are_taken_in_turn(influence: Influence) -> None:
+    found = talk(influence, rounds=2, voices=VOICES)
+    asked = [(said.frame, said.question) for said in found.utterances]
+    assert asked == [QUESTIONS[0], QUESTIONS[1], QUESTIONS[2], QUESTIONS[0]]
+
+
+def test_every_part_of_a_voices_context_says_where_it_came_from(influence: Influence) -> None:
+    found = talk(influence, rounds=2, voices=VOICES)
+    assert [context.purpose for context in found.contexts] == ["voice:first", "voice:second"] * 2
+    for context, said in zip(found.contexts, found.utterances, strict=True):
+        system, user = context.messages
+        assert [segment.source for segment in system.segments] == [f"mask:{said.voice}"]
+        sources = [segment.source for segment in user.segments]
+        assert sources[0] == "user" and user.segments[0].text == SITUATION
+        assert sources[-1] == f"frame:{said.frame}" and said.question in user.segments[-1].text
+        other = "second" if said.voice == "first" else "first"
+        assert sources[1:-1] == ([f"voice:{other}"] if said.round == 2 else [])
+        assert "".join(segment.text for segment in user.segments) == context.chat[1].text
+
+
+def test_a_voice_hears_what_the_others_said_in_the_round_before_and_not_itself(influence: Influence) -> None:
+    found = talk(influence, rounds=2, voices=VOICES)
+    first_words = {said.voice: said.text for said in found.utterances if said.round == 1}
+    for context, voice in zip(found.contexts[2:], ("first", "second"), strict=True):
+        heard = [segment.text for segment in context.messages[1].segments if segment.source.startswith("voice:")]
+        other = "second" if voice == "first" else "first"
+        assert heard == [f"\nAnother thought: {first_words[other]}"]
+
+
+def test_inner_speech_in_voices_contexts_is_no_leak(influence: Influence) -> None:
+    assert audit(talk(influence, rounds=3, voices=VOICES).contexts, ("vowel",)) == []
+
+
+def test_a_sober_voice_speaks_as_if_there_were_no_state(influence: Influence) -> None:
+    """`lean` 0 takes the state's intervention off this voice."""
+    sober = [VOICES[0].model_copy(update={"lean": 0.0})]
+    calm, moved = (talk(influence, gain=0.0, start=start, voices=sober).utterances for start in (0.0, 3.0))
+    assert calm == moved
+
+
+# --- voices --------------------------------------------------------------------------------------
+
+
+def test_the_shipped_voices_parse_and_are_at_least_two() -> None:
+    voices = read_voices(ROOT / "memory" / "voices")
+    assert len(voices) >= 2 and len({voice.name for voice in voices}) == len(voices)
+
+
+def test_a_folder_without_voices_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match="no voice"):
+        read_voices(tmp_path)
+
+
+def test_a_voice_with_a_mistake_is_told_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\ndescription: x\nmask: You are.\ntemprature: 0.2\n")
+    with pytest.raises(DocumentError, match=r"a\.yaml:4: 'temprature' is not a known key"):
+        read_voices(tmp_path)
+
+
+def test_two_voices_of_one_name_are_refused(tmp_path: Path) -> None:
+    """They would share their seed, and each would take the other's words for its own."""
+    for file in ("a", "b"):
+        (tmp_path / f"{file}.yaml").write_text("name: same\ndescription: x\nmask: You are.\n")
+    with pytest.raises(DocumentError, match="'same'"):
+        read_voices(tmp_path)

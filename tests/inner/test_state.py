@@ -1,0 +1,227 @@
+"""The state: bounded whatever is observed, fading by half each half-life, and every move has a cause."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from overlay.documents import parse_document
+from overlay.errors import ArgumentError, DocumentError
+from overlay.inner import Accumulator, State, StateSettings
+
+NAMES = ("a", "b", "c")
+SOURCES = ("read", "said", "inner speech")
+
+finite = {"allow_nan": False, "allow_infinity": False}
+
+
+@st.composite
+def settings_of_any_kind(draw: st.DrawFn) -> StateSettings:
+    """Every setting that StateSettings accepts, its ends included."""
+    axes = {}
+    for name in NAMES[: draw(st.integers(1, 3))]:
+        cap = draw(st.floats(0, 3, exclude_min=True, **finite))
+        reach = min(1.0, cap)
+        axes[name] = Accumulator(
+            half_life=draw(st.floats(0, 10_000, exclude_min=True, **finite)),
+            gain=draw(st.floats(0, 2, **finite)),
+            rest=draw(st.floats(-reach, reach, **finite)),
+            cap=cap,
+        )
+    shares = st.dictionaries(st.sampled_from(sorted(axes)), st.floats(-1, 1, **finite))
+    return StateSettings(
+        axes=axes,
+        couplings=draw(st.dictionaries(st.sampled_from(sorted(axes)), shares)),
+        sources=draw(st.dictionaries(st.sampled_from(SOURCES), st.floats(0, 2, **finite))),
+    )
+
+
+readings = st.one_of(st.floats(allow_nan=False), st.sampled_from([math.inf, -math.inf, 1e308, -1e308, 1e-320, 0.0]))
+observations = st.lists(
+    st.tuples(st.tuples(*[readings] * 3), st.sampled_from(SOURCES), st.floats(0, 1e6, **finite)), max_size=12
+)
+
+
+def one(name: str = "a", **values: Any) -> StateSettings:
+    return StateSettings(axes={name: Accumulator(**values)})
+
+
+def pass_turns(state: State, settings: StateSettings, turns: float) -> State:
+    """Time without input: an observation that reads exactly neutral."""
+    quiet = dict.fromkeys(settings.axes, 0.0)
+    return state.observe(quiet, settings, source="read", cause="nothing", turns=turns)[0]
+
+
+@given(settings_of_any_kind(), observations)
+def test_no_accumulator_ever_leaves_its_cap(settings: StateSettings, lived: list[Any]) -> None:
+    state = State.resting(settings)
+    for z, source, turns in lived:
+        state, _ = state.observe(dict(zip(NAMES, z, strict=True)), settings, source=source, cause="x", turns=turns)
+        assert state.values.keys() == settings.axes.keys()
+        for name, value in state.values.items():
+            assert abs(value) <= settings.axes[name].cap
+
+
+@given(settings_of_any_kind(), observations, st.floats(-1e300, 1e300))
+def test_a_state_from_elsewhere_is_brought_inside_its_cap(
+    settings: StateSettings, lived: list[Any], start: float
+) -> None:
+    """A cap that was lowered in agent.yaml holds from the next observation on."""
+    state = pass_turns(State(dict.fromkeys(settings.axes, start)), settings, 1.0)
+    assert all(abs(value) <= settings.axes[name].cap for name, value in state.values.items())
+
+
+@given(settings_of_any_kind(), observations)
+def test_every_change_carries_its_cause_and_the_changes_tell_the_whole_story(
+    settings: StateSettings, lived: list[Any]
+) -> None:
+    state = State.resting(settings)
+    told = dict(state.values)
+    for number, (z, source, turns) in enumerate(lived):
+        given_readings = dict(zip(NAMES, z, strict=True))
+        before = state
+        state, changes = state.observe(given_readings, settings, source=source, cause=f"text {number}", turns=turns)
+        assert [change.axis for change in changes] == list(settings.axes)
+        for change in changes:
+            assert (change.cause, change.source) == (f"text {number}", source)
+            assert change.z == given_readings[change.axis]
+            assert change.before == before.values[change.axis] == told[change.axis]
+            told[change.axis] = change.after
+        assert told == state.values
+
+
+@given(settings_of_any_kind(), st.floats(0, 1e6), st.integers(1, 5))
+def test_what_rests_and_reads_nothing_stays_at_rest(settings: StateSettings, turns: float, times: int) -> None:
+    state = State.resting(settings)
+    for _ in range(times):
+        state = pass_turns(state, settings, turns)
+    assert state == State.resting(settings)
+
+
+@given(
+    st.floats(0.01, 10_000),
+    st.floats(-1, 1),
+    st.floats(-3, 3),
+)
+def test_after_its_half_life_half_of_the_distance_to_rest_is_left(half_life: float, rest: float, start: float) -> None:
+    settings = one(half_life=half_life, rest=rest, cap=3)
+    state = State({"a": start})
+    distance = start - rest
+    for share in (0.5, 0.25, 0.125):
+        state = pass_turns(state, settings, half_life)
+        assert state.values["a"] - rest == pytest.approx(distance * share, rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("half_life", [1, 3, 8, 40])
+def test_a_half_life_is_counted_in_turns_one_by_one(half_life: int) -> None:
+    settings = one(half_life=half_life, rest=-0.2, cap=3)
+    state = State({"a": 1.0})
+    for _ in range(half_life):
+        state = pass_turns(state, settings, 1.0)
+    assert state.values["a"] == pytest.approx(-0.2 + 0.6)
+
+
+@given(settings_of_any_kind())
+def test_several_observations_in_one_turn_do_not_fade_the_state(settings: StateSettings) -> None:
+    """With zero turns passed, only what was observed moves the state."""
+    start = State({name: 0.5 * axis.cap for name, axis in settings.axes.items()})
+    assert pass_turns(start, settings, 0.0).values == pytest.approx(start.values)
+
+
+@given(st.floats(0, 2), st.floats(-50, 50), st.floats(0, 2))
+def test_an_observation_adds_weight_times_gain_times_its_strength(gain: float, z: float, weight: float) -> None:
+    settings = StateSettings(axes={"a": Accumulator(gain=gain, cap=3)}, sources={"read": weight})
+    (state, _) = State({"a": 0.0}).observe({"a": z}, settings, source="read", cause="x")
+    assert state.values["a"] == pytest.approx(max(-3, min(3, weight * gain * math.tanh(z / 2))))
+
+
+def test_a_source_that_is_not_listed_moves_nothing() -> None:
+    settings = StateSettings(axes={"a": Accumulator()}, sources={"read": 1.0})
+    assert State({"a": 0.3}).observe({"a": 9.0}, settings, source="said", cause="x")[0].values == {"a": 0.3}
+
+
+def test_a_stronger_reading_moves_further_in_its_own_direction() -> None:
+    settings = one(gain=0.3)
+    moved = [
+        State({"a": 0.0}).observe({"a": z}, settings, source="read", cause="x")[0].values["a"]
+        for z in (-math.inf, -2.0, -0.5, 0.0, 0.5, 2.0, math.inf)
+    ]
+    assert moved == sorted(moved) and moved[3] == 0 and moved[0] == -0.3 and moved[-1] == 0.3
+
+
+def test_a_coupling_adds_its_share_of_what_moves_the_other_axis() -> None:
+    settings = StateSettings(
+        axes={"a": Accumulator(gain=0.2, cap=3), "b": Accumulator(gain=0.4, cap=3)}, couplings={"a": {"b": 0.5}}
+    )
+    strength = math.tanh(1.0)
+    (state, _) = State.resting(settings).observe({"a": 0.0, "b": 2.0}, settings, source="read", cause="x")
+    assert state.values == pytest.approx({"a": 0.5 * 0.4 * strength, "b": 0.4 * strength})
+    (state, _) = State.resting(settings).observe({"a": 2.0, "b": 0.0}, settings, source="read", cause="x")
+    assert state.values == pytest.approx({"a": 0.2 * strength, "b": 0.0})
+
+
+def test_a_negative_coupling_holds_the_other_axis_down() -> None:
+    settings = StateSettings(
+        axes={"a": Accumulator(gain=0.2), "b": Accumulator(gain=0.4)}, couplings={"a": {"b": -1.0}}
+    )
+    (state, _) = State.resting(settings).observe({"a": 0.0, "b": 2.0}, settings, source="read", cause="x")
+    assert state.values["a"] == pytest.approx(-state.values["b"])
+
+
+def test_coupling_passes_on_what_was_observed_not_what_has_accumulated() -> None:
+    """Otherwise two axes that feed each other would never come to rest."""
+    settings = StateSettings(
+        axes={"a": Accumulator(half_life=1), "b": Accumulator(half_life=1)},
+        couplings={"a": {"b": 1.0}, "b": {"a": 1.0}},
+    )
+    state = pass_turns(State({"a": 1.0, "b": 1.0}), settings, 1.0)
+    assert state.values == {"a": 0.5, "b": 0.5}
+
+
+def test_an_observation_never_changes_the_state_that_it_came_to() -> None:
+    settings, start = one(), State({"a": 0.1})
+    start.observe({"a": 5.0}, settings, source="read", cause="x", turns=3.0)
+    assert start == State({"a": 0.1})
+
+
+def test_a_reading_that_is_no_number_is_refused_and_never_guessed() -> None:
+    """Python's min and max would let it through as the cap."""
+    with pytest.raises(ArgumentError, match="'a'"):
+        State({"a": 0.0}).observe({"a": math.nan}, one(), source="read", cause="x")
+
+
+@given(settings_of_any_kind())
+def test_distance_is_that_of_the_accumulator_that_moved_most(settings: StateSettings) -> None:
+    state = State.resting(settings)
+    assert state.distance(state) == 0
+    name = next(iter(settings.axes))
+    moved = State({**state.values, name: state.values[name] + 0.25})
+    assert moved.distance(state) == pytest.approx(0.25) and state.distance(moved) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"half_life": 0}, {"half_life": -1}, {"gain": -0.1}, {"gain": 3}, {"cap": 0}, {"cap": 4}, {"rest": 2},
+     {"rest": 0.9, "cap": 0.5}, {"half_life": math.nan}, {"gain": math.inf}, {"colour": 1}],
+)  # fmt: skip
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Accumulator(**wrong)
+
+
+@pytest.mark.parametrize("couplings", [{"a": {"x": 0.5}}, {"x": {"a": 0.5}}, {"a": {"b": 1.5}}])
+def test_couplings_of_unknown_axes_or_sizes_are_refused(couplings: Any) -> None:
+    with pytest.raises(ValidationError):
+        StateSettings(axes={"a": Accumulator(), "b": Accumulator()}, couplings=couplings)
+
+
+def test_a_coupling_to_an_unknown_axis_is_told_with_its_line() -> None:
+    text = "axes:\n  a: {gain: 0.1}\ncouplings:\n  a:\n    tenderness: 0.5\n"
+    with pytest.raises(DocumentError, match="'tenderness' is not under axes") as caught:
+        parse_document(text, StateSettings, "agent.yaml")
+    assert caught.value.line == 5
