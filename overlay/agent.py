@@ -29,7 +29,7 @@ from overlay.inner import (
     StateSettings,
     read_voices,
 )
-from overlay.memory import Memory, Recalled, SentenceEmbedder, import_vault
+from overlay.memory import Memory, Note, Recalled, SentenceEmbedder, import_vault
 from overlay.model import (
     AdapterUse,
     Completion,
@@ -249,16 +249,17 @@ class Agent:
 
     def _reply_context(self, text: str, recalled: Sequence[Recalled]) -> Context:
         settings = self.home.settings
-        system = [Segment("system", settings.system.strip())]
-        for entry in recalled:
-            title = f"{entry.note.title}: " if entry.note.title else ""
-            system.append(Segment(f"note:{entry.note.id}", f"\n\nNote. {title}{entry.note.text}"))
-        messages = [SourcedMessage("system", tuple(system))]
+        messages = [SourcedMessage("system", (Segment("system", settings.system.strip()),))]
         kept = settings.recall.history // 2
         for said, answered in self._history[-kept:] if kept else []:
             messages.append(SourcedMessage("user", (Segment("user", said),)))
             messages.append(SourcedMessage("assistant", (Segment("reply", answered),)))
-        messages.append(SourcedMessage("user", (Segment("user", text),)))
+        asked = [Segment("user", text)]
+        if recalled:
+            # Small models use notes that stand next to the question, and short ones.
+            notes = [Segment(f"note:{entry.note.id}", _opening(entry.note) + "\n\n") for entry in recalled]
+            asked = [Segment("template", "Notes:\n\n"), *notes, Segment("template", "Question: "), *asked]
+        messages.append(SourcedMessage("user", tuple(asked)))
         return Context("reply", tuple(messages))
 
     # --- what is kept ----------------------------------------------------------------------------
@@ -392,6 +393,12 @@ def prepare_mind(
     gauge = VolatilityGauge(model)
     ready = [home.axes.ready(name, model, gauge, settings.budget, progress) for name in state.axes]
     return Mind(model, Influence(ready, gauge, settings.budget), frames, voices, state, settings.dialogue)
+
+
+def _opening(note: Note) -> str:
+    """A note's title and first paragraph, which says what the rest explains."""
+    first = note.text.strip().split("\n\n", 1)[0]
+    return f"{note.title} {first}" if note.title else first
 
 
 def _state_file(record: Mapping[str, Any]) -> str:

@@ -144,6 +144,8 @@ def run(
         from overlay.errors import ArgumentError
 
         raise ArgumentError(f"two scripts are named '{min(repeated)}'", "give each scenario a name of its own")
+    for name in {axis for _, scenario in scenarios for axis in scenario.axes}:
+        opened.axes.contrast(name)
     results = _run_all(opened, scenarios, out, directions, dtype)
     if as_json:
         document = results[0] if len(results) == 1 else {"runs": results}

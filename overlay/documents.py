@@ -80,7 +80,8 @@ def parse_document(text: str, schema: type[Schema], path: Path | str) -> Schema:
         return schema.model_validate(content)
     except ValidationError as error:
         mistakes = [(_line_of(_location(mistake), lines), mistake) for mistake in error.errors(include_url=False)]
-        mistakes.sort(key=lambda pair: pair[0])
+        # What is missing has no line of its own, and is often a misspelt key that has one.
+        mistakes.sort(key=lambda pair: (pair[1]["type"] == "missing", pair[0]))
         first_line, first = mistakes[0]
         others = "".join(f"\n  also line {line}: {_phrase(mistake)}" for line, mistake in mistakes[1:])
         raise DocumentError(

@@ -61,14 +61,16 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
-        with open(path, "a+b") as file:
+        # Unbuffered: a buffer that could not be flushed would write the rest of the line when the file is closed.
+        with open(path, "a+b", buffering=0) as file:
             end = _whole_lines_end(file.seek(0, os.SEEK_END), file)
             file.truncate(end)
             try:
-                file.write(line.encode())
-                file.flush()
+                rest = memoryview(line.encode())
+                while rest:
+                    rest = rest[os.write(file.fileno(), rest) :]
                 os.fsync(file.fileno())
-            except OSError:
+            except BaseException:
                 # Half a line must not stand between this record and the next one.
                 with contextlib.suppress(OSError):
                     os.ftruncate(file.fileno(), end)

@@ -64,9 +64,13 @@ class Recalled:
 def match_expression(query: str) -> str:
     """An FTS5 expression that finds notes with any word of `query`; empty if it has no word.
 
-    Every word is quoted, so that nothing a person types can act as an operator.
+    Every word is quoted, so that nothing a person types can act as an operator. English function
+    words are left out unless there is nothing else: in a small memory they are rare enough to win.
     """
-    words = dict.fromkeys(re.findall(r"\w+", query))
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    every = dict.fromkeys(re.findall(r"\w+", query))
+    words = [word for word in every if word.lower() not in ENGLISH_STOP_WORDS] or every
     return " OR ".join(f'"{word}"' for word in list(words)[:MOST_WORDS])
 
 

@@ -82,13 +82,14 @@ class LanguageModel:
         Raises:
             ModelUnavailable: nothing goes by this name, it isn't fetched yet, or it can't be steered.
         """
-        source = resolve_model(name, pull=pull, progress=progress)
         device = device or best_device()
+        wanted = torch_dtype(dtype, device)
+        source = resolve_model(name, pull=pull, progress=progress)
         place = str(source.path or source.name)
         try:
             transformers_logging.disable_progress_bar()
             module = AutoModelForCausalLM.from_pretrained(
-                place, dtype=torch_dtype(dtype, device), use_safetensors=True, trust_remote_code=False
+                place, dtype=wanted, use_safetensors=True, trust_remote_code=False
             )
             tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
         except (OSError, ValueError) as error:

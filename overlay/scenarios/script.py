@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,8 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from overlay.axes import find_words
-from overlay.documents import Document, MistakeAt, read_document
-from overlay.errors import DocumentError
+from overlay.documents import Document, Location, MistakeAt, read_document
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Text = Annotated[str, Field(min_length=1)]
@@ -117,6 +115,18 @@ class Scenario(Document):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _names_no_forbidden_word(self) -> Scenario:
+        words = find_words(self.forbidden)
+        for location, place, text in self._texts_by_location():
+            if found := words(text):
+                raise MistakeAt(
+                    location,
+                    f"{place} contains the forbidden word '{found[0]}': say it without that word, "
+                    "a named state is a prompt and would prove nothing",
+                )
+        return self
+
     @property
     def primary_detector(self) -> Detector:
         """The detector that the verdict rests on."""
@@ -134,40 +144,22 @@ class Scenario(Document):
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """Every text that may enter a context, with the place where it stands."""
-        yield "trial.setting", self.trial.setting
-        yield "trial.question", self.trial.question
+        for _, place, text in self._texts_by_location():
+            yield place, text
+
+    def _texts_by_location(self) -> Iterator[tuple[Location, str, str]]:
+        yield ("trial", "setting"), "trial.setting", self.trial.setting
+        yield ("trial", "question"), "trial.question", self.trial.question
         for index, text in enumerate(self.exposure):
-            yield f"exposure[{index}]", text
-        for item in self.trial.items:
+            yield ("exposure", index), f"exposure[{index}]", text
+        for number, item in enumerate(self.trial.items):
+            inside: Location = ("trial", "items", number)
             for index, text in enumerate(item.paraphrases):
-                yield f"item '{item.id}', paraphrase {index + 1}", text
-            for option in item.options:
-                yield f"item '{item.id}', option '{option.id}'", option.text
+                yield (*inside, "paraphrases", index), f"item '{item.id}', paraphrase {index + 1}", text
+            for index, option in enumerate(item.options):
+                yield (*inside, "options", index), f"item '{item.id}', option '{option.id}'", option.text
 
 
 def read_scenario(path: Path | str) -> Scenario:
     """Read a script. Raises DocumentError with file and line, also for forbidden words inside it."""
-    path = Path(path)
-    scenario = read_document(path, Scenario)
-    words = find_words(scenario.forbidden)
-    for place, text in scenario.texts():
-        if found := words(text):
-            raise DocumentError(
-                path,
-                _line_with(path, found[0]),
-                f"{place} contains the forbidden word '{found[0]}'",
-                "say it without that word: a named state is a prompt, and would prove nothing",
-            )
-    return scenario
-
-
-def _line_with(path: Path, word: str) -> int | None:
-    """The first line outside the list of forbidden words that holds `word`."""
-    pattern = re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
-    inside = False
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if re.match(r"\S", line):
-            inside = line.startswith("forbidden:")
-        if not inside and pattern.search(line):
-            return number
-    return None
+    return read_document(path, Scenario)

@@ -334,8 +334,9 @@ class _AppProgress:
     def __init__(self, app: ChatApp) -> None:
         self._app = app
 
-    def step(self, description: str, done: int | None, total: int | None) -> None:
+    def step(self, description: str, done: int | None, total: int | None, detail: str = "") -> None:
         """Show the step. Raises KeyboardInterrupt when the user is leaving."""
         if self._app.is_leaving:
             raise KeyboardInterrupt
-        self._app.call_from_thread(self._app.show_progress, description, done, total)
+        doing = f"{description}, {detail}" if detail else description
+        self._app.call_from_thread(self._app.show_progress, doing, done, total)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import signal
@@ -120,12 +119,12 @@ class _Chat:
 
 
 def _lines(is_typed: bool) -> Iterator[str]:
-    _refuse_bad_text(sys.stdin)
     number = 0
     while True:
         number += 1
         try:
-            line = _ask() if is_typed else sys.stdin.readline()
+            # Bytes, line by line: a text stream decodes ahead, and would blame the wrong line.
+            line = _ask() if is_typed else sys.stdin.buffer.readline().decode(sys.stdin.encoding, "strict")
         except UnicodeDecodeError as error:
             raise ArgumentError(
                 f"line {number} of the input is not {error.encoding} text", "convert the input to UTF-8"
@@ -149,12 +148,6 @@ def _ask() -> str:
 
 def _prompt_stream() -> TextIO:
     return sys.stdout if sys.stdout.isatty() else sys.stderr
-
-
-def _refuse_bad_text(stream: TextIO) -> None:
-    # Under some locales Python lets undecodable bytes through, and they would fail far from here.
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="strict")
 
 
 @contextmanager

@@ -1,0 +1,205 @@
+"""Records: after a crash or on a full disk a file holds what it held before or what it should hold, never a part."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay.errors import RecordDamaged, StorageFull
+from overlay.records import append_record, read_journal, storage_errors, write_record
+
+
+def full(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def with_file_limit(limit: int, code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run code in a process that may write no file beyond `limit` bytes: its disk is full there."""
+    prelude = (
+        "import resource, sys; from pathlib import Path; from overlay.errors import *; from overlay.records import *\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); folder = Path(sys.argv[1])\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", prelude + code, str(folder)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+# --- record files --------------------------------------------------------------------------------
+
+
+def test_a_record_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "state.json"
+    for content in ("first", "the second, longer", b"\x00\xff", ""):
+        write_record(path, content)
+        assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert os.listdir(path.parent) == ["state.json"]
+
+
+def test_a_record_is_as_readable_as_the_users_other_files(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("x")
+    write_record(tmp_path / "record", "x")
+    assert stat.S_IMODE((tmp_path / "record").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_record_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    path = tmp_path / "state.json"
+    write_record(path, "old")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, full)
+        with pytest.raises(StorageFull, match="disk is full") as caught:
+            write_record(path, "new")
+    assert str(path) in caught.value.problem and str(tmp_path) in caught.value.next_step
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["state.json"]
+    write_record(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_a_really_full_disk_leaves_the_old_record(tmp_path: Path) -> None:
+    write_record(tmp_path / "state.json", "old")
+    code = "try: write_record(folder / 'state.json', 'n' * 20_000)\nexcept StorageFull as error: print(error)"
+    done = with_file_limit(10_000, code, tmp_path)
+    assert "disk is full" in done.stdout, done.stderr
+    assert (tmp_path / "state.json").read_text() == "old" and os.listdir(tmp_path) == ["state.json"]
+
+
+def test_other_errors_of_the_system_keep_their_own_names(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), storage_errors(tmp_path / "x"):
+        raise PermissionError(errno.EACCES, "no")
+    for code in (errno.ENOSPC, errno.EDQUOT):
+        with pytest.raises(StorageFull), storage_errors(tmp_path / "x"):
+            raise OSError(code, "full")
+
+
+# --- journals ------------------------------------------------------------------------------------
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(st.dictionaries(st.text(), values, max_size=3), max_size=5))
+def test_records_come_back_as_they_were_appended(tmp_path_factory: pytest.TempPathFactory, records: list[Any]) -> None:
+    path = tmp_path_factory.mktemp("journal") / "a" / "journal.jsonl"
+    for record in records:
+        append_record(path, record)
+    assert read_journal(path) == records
+
+
+def test_a_journal_that_was_never_written_is_empty(tmp_path: Path) -> None:
+    assert read_journal(tmp_path / "none.jsonl") == []
+
+
+@pytest.mark.parametrize("size", [3, 5_000, 70_000])
+def test_a_line_cut_off_anywhere_costs_that_line_only(tmp_path: Path, size: int) -> None:
+    """A killed process leaves a torn last line, possibly longer than one read."""
+    path = tmp_path / "journal.jsonl"
+    append_record(path, {"number": 1, "text": "ö" * size})
+    whole = path.stat().st_size
+    append_record(path, {"number": 2, "text": "ü" * size})
+    data = path.read_bytes()
+    for end in sorted({whole + 1, whole + 4, (whole + len(data)) // 2, len(data) - 1}):
+        path.write_bytes(data[:end])
+        assert [record["number"] for record in read_journal(path)] == [1]
+        append_record(path, {"number": 3})
+        assert [record["number"] for record in read_journal(path)] == [1, 3]
+
+
+def test_a_journal_that_is_one_torn_line_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"number": 1')
+    assert read_journal(path) == []
+    append_record(path, {"number": 2})
+    assert read_journal(path) == [{"number": 2}]
+
+
+def test_damage_inside_a_journal_is_told_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"number":1}\n{"number"\n{"number":3}\n')
+    with pytest.raises(RecordDamaged, match=f"{path}:2"):
+        read_journal(path)
+
+
+def test_a_full_disk_keeps_earlier_records_and_the_next_append_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    append_record(path, {"number": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(StorageFull):
+            append_record(path, {"number": 2})
+    assert read_journal(path) == [{"number": 1}]
+    append_record(path, {"number": 3})
+    assert read_journal(path) == [{"number": 1}, {"number": 3}]
+
+
+def test_an_append_that_is_interrupted_did_not_happen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "journal.jsonl"
+    append_record(path, {"number": 1})
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        append_record(path, {"number": 2})
+    assert read_journal(path) == [{"number": 1}]
+
+
+@pytest.mark.parametrize("length", [600, 4_000, 9_000, 20_000, 100_000])
+@pytest.mark.parametrize("room", [10, 500, 5_000, 8_500])
+def test_a_really_full_disk_leaves_no_part_of_a_record(tmp_path: Path, length: int, room: int) -> None:
+    """What doesn't fit wholly is not there at all, whatever part of it the system had taken already."""
+    path = tmp_path / "journal.jsonl"
+    append_record(path, {"number": 1})
+    if length < room:
+        length = room + 100
+    code = (
+        f"try: append_record(folder / 'journal.jsonl', {{'number': 2, 'text': 'x' * {length}}})\n"
+        "except StorageFull as error: print(error)"
+    )
+    done = with_file_limit(path.stat().st_size + room, code, tmp_path)
+    assert "disk is full" in done.stdout, done.stderr
+    assert path.read_bytes() == b'{"number":1}\n'
+
+
+def test_a_process_killed_between_appends_loses_none_that_returned(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from overlay.records import append_record\n"
+        "for number in range(10**9):\n"
+        "    append_record(Path(sys.argv[1]), {'number': number, 'text': 'x' * 9000})\n"
+        "    print(number, flush=True)\n"
+    )
+    path = tmp_path / "journal.jsonl"
+    child = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    acknowledged = [int(child.stdout.readline()) for _ in range(20)]
+    child.send_signal(signal.SIGKILL)
+    acknowledged += [int(line) for line in child.stdout.read().splitlines()]
+    child.wait()
+    numbers = [record["number"] for record in read_journal(path)]
+    assert numbers == list(range(len(numbers))) and len(numbers) >= len(acknowledged) >= 20
+    append_record(path, {"number": -1})
+    assert [record["number"] for record in read_journal(path)] == [*numbers, -1]
+
+
+def test_a_journal_is_plain_lines_of_json(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    append_record(path, {"text": "a\nb ü"})
+    (line,) = path.read_text(encoding="utf-8").splitlines()
+    assert "ü" in line and json.loads(line) == {"text": "a\nb ü"}
