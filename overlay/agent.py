@@ -315,8 +315,7 @@ class Agent:
         self._keep_traces(asdict(record))
 
     def _keep_traces(self, record: Mapping[str, Any]) -> None:
-        """Write what follows from a journalled turn. Doing it twice changes nothing."""
-        write_record(self._state_path, _state_file(record))
+        """Write what follows from a journalled turn; the state file comes last and says that all of it is done."""
         place = f"session:{record['session']}:turn:{record['number']}"
         said = (
             [("user", record["user"])]
@@ -328,6 +327,7 @@ class Agent:
                 self.memory.remember(
                     text, kind="said", source=f"{place}:{role}", note_id=f"{place}:{role}", event_at=record["time"]
                 )
+        write_record(self._state_path, _state_file(record))
 
     @property
     def _state_path(self) -> Path:
@@ -342,7 +342,9 @@ class Agent:
         values = {name: value for name, value in record["state_after"].items() if name in known}
         self.state = State({**State.resting(self.home.settings.state).values, **values})
         self.energies = dict(record["energies"])
-        self._keep_traces(record)
+        # Not again when it is done: notes of that turn that were forgotten since must stay forgotten.
+        if not self._state_path.exists() or self._state_path.read_bytes() != _state_file(record).encode():
+            self._keep_traces(record)
 
     def _wear_adapter(self) -> None:
         worn = self.home.settings.adapter

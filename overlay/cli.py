@@ -42,19 +42,22 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 DTypeOption = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")]
 HERE = Path()
 
+STOPPED = 130
+"""The exit code after Ctrl-C: 128 + SIGINT, as in a shell."""
+
 
 def main() -> NoReturn:
     """Run the command line; every error of ours ends in a message and an exit code, never in a traceback."""
     from overlay.errors import OverlayError
 
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except OverlayError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        _fail("stopped; what was finished is saved", 130)
+        _fail("stopped; what was finished is saved", STOPPED)
     except typer.Abort:
-        _fail("stopped", 130)
+        _fail("stopped", STOPPED)
     except BrokenPipeError:
         # The reader of a pipe left early (`| head`); that is no error of ours.
         sys.stderr.close()
@@ -66,7 +69,10 @@ def main() -> NoReturn:
             raise
         show()
         sys.exit(getattr(error, "exit_code", 2))
-    sys.exit(0)
+    # Typer returns the code of an Exit, and 130 for Ctrl-C, instead of raising it.
+    if code == STOPPED:
+        _fail("stopped; what was finished is saved", STOPPED)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str, code: int) -> NoReturn:

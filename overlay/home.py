@@ -146,7 +146,8 @@ def create_home(folder: Path | str) -> Home:
     """Copy the stock home into a folder that is empty or doesn't exist yet.
 
     Raises:
-        HomeError: the folder holds something already; nothing in it was touched.
+        HomeError: the folder holds something already, and nothing in it was touched; or it can't be made.
+        StorageFull: the disk is full; nothing is left behind.
     """
     folder = Path(folder).expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -155,14 +156,24 @@ def create_home(folder: Path | str) -> Home:
     with storage_errors(folder):
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise HomeError(f"{folder} can't be made: {error.strerror}", "choose a place you may write to") from error
+        try:
             for name in CONTENT_FOLDERS:
-                shutil.copytree(stock_folder() / name, folder / name)
-            shutil.copy(stock_folder() / "agent.yaml", folder / "agent.yaml")
+                shutil.copytree(stock_folder() / name, folder / name, copy_function=_copy)
+            _copy(stock_folder() / "agent.yaml", folder / "agent.yaml")
         except BaseException:
             for name in CONTENT_FOLDERS:
                 shutil.rmtree(folder / name, ignore_errors=True)
+            (folder / "agent.yaml").unlink(missing_ok=True)
             if not was_there:
                 with contextlib.suppress(OSError):
                     folder.rmdir()
             raise
     return Home.open(folder)
+
+
+def _copy(source: str | Path, target: str | Path) -> None:
+    # copytree collects the errors of the system and raises them as one without a number: a full disk must be told.
+    with storage_errors(Path(target)):
+        shutil.copy2(source, target)

@@ -195,8 +195,11 @@ def test_every_part_of_the_replys_context_says_where_it_came_from_and_inner_spee
     *inner, context = reply.record.contexts
     assert context["purpose"] == "reply" and all(one["purpose"].startswith("voice:") for one in inner)
     sources = [segment["source"] for message in context["messages"] for segment in message["segments"]]
-    assert sources[0] == "system" and sources[-3:] == ["user", "reply", "user"]
-    assert [f"note:{entry.note.id}" for entry in reply.recalled] == sources[1:-3]
+    assert sources[:3] == ["system", "user", "reply"] and sources[-1] == "user"
+    assert reply.recalled and [f"note:{entry.note.id}" for entry in reply.recalled] == [
+        source for source in sources if source.startswith("note:")
+    ]
+    assert {source.split(":")[0] for source in sources} <= {"system", "user", "reply", "note", "template"}
     told = " ".join(segment["text"] for message in context["messages"] for segment in message["segments"])
     assert inner and not any(said["text"] in told for said in reply.record.inner_speech if len(said["text"]) > 3)
 
@@ -433,6 +436,23 @@ def test_a_full_disk_takes_back_the_turn_and_keeps_the_earlier_ones(
     assert journalled(home) == before and agent.state.values == state
     assert agent.turn("Second.").record.number == 2
     assert [record["user"] for record in journalled(home)] == ["First.", "Second."]
+
+
+@pytest.mark.real
+def test_a_disk_that_fills_up_behind_the_journal_loses_nothing_that_the_journal_has(
+    home: Path, tiny_llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Agent.open(home, model=tiny_llama) as agent:
+        agent.turn("First.")
+        with monkeypatch.context() as patch:
+            patch.setattr("overlay.records.os.replace", full_disk)  # the state file
+            with pytest.raises(StorageFull):
+                agent.turn("Second.")
+    lived = journalled(home)
+    with Agent.open(home, model=tiny_llama) as agent:
+        assert agent.state.values == lived[-1]["state_after"] and agent.memory.check().is_whole
+        for record in lived:
+            assert f"session:{record['session']}:turn:{record['number']}:user" in agent.memory
 
 
 # --- what can't be opened ------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -15,7 +15,10 @@ from overlay.errors import DocumentError
 from overlay.inner.influence import Influence
 from overlay.inner.ledger import Context, Segment, SourcedMessage
 from overlay.inner.state import State, StateChange, StateSettings
-from overlay.model import LanguageModel, Row, Sampling
+from overlay.model import Row, Sampling
+
+if TYPE_CHECKING:
+    from overlay.model import LanguageModel
 
 FIXED_POINT = 0.02
 """A round that moved no accumulator further than this is the last one."""

@@ -5,20 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from overlay.axes import Axis
 from overlay.errors import ArgumentError
 from overlay.inner.state import State
-from overlay.model import (
-    NO_VOLATILITY,
-    Intervention,
-    LanguageModel,
-    Observation,
-    Row,
-    Span,
-    Volatility,
-    VolatilityGauge,
-)
+from overlay.model import Intervention, Observation, Row, Span
+
+if TYPE_CHECKING:
+    from overlay.model import LanguageModel, Volatility, VolatilityGauge
 
 TOLERANCE = 0.02
 """How far below the budget the scaling may land; it never lands above."""
@@ -51,6 +46,8 @@ class Influence:
 
     def of(self, state: State, span: Span = "turn") -> Influenced:
         """The state's intervention; all doses shrink together while their joint cost exceeds the budget."""
+        from overlay.model import NO_VOLATILITY  # brings torch, which reading a home must not wait for
+
         doses = tuple(
             self.axes[name].dose(value, span) for name, value in sorted(state.values.items()) if name in self.axes
         )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from overlay.frames import ActiveFrame, FrameGraph
 from overlay.inner.dialogue import Dialogue, DialogueSettings, Voice, run_dialogue
 from overlay.inner.influence import Influence
 from overlay.inner.state import State, StateChange, StateSettings
-from overlay.model import LanguageModel
+
+if TYPE_CHECKING:
+    from overlay.model import LanguageModel
 
 _DEFAULT_QUESTION = ("none", "What is happening here, in one sentence?")
 """What voices ask when no frame is active."""

@@ -57,10 +57,11 @@ CREATE TABLE vectors (
     key INTEGER PRIMARY KEY REFERENCES notes(key) ON DELETE CASCADE,
     vector BLOB NOT NULL
 );
+-- The columns of the primary key stand first: SQLite 3.40 takes any other order for damage (PRAGMA quick_check).
 CREATE TABLE links (
     key INTEGER NOT NULL REFERENCES notes(key) ON DELETE CASCADE,
-    position INTEGER NOT NULL,
     target TEXT NOT NULL,
+    position INTEGER NOT NULL,
     PRIMARY KEY (key, target)
 ) WITHOUT ROWID;
 CREATE INDEX links_target ON links(target);
@@ -469,7 +470,7 @@ class Truth:
 
     def _write_links(self, key: int, links: Sequence[str]) -> None:
         for position, target in enumerate(links):
-            self._run("INSERT OR IGNORE INTO links VALUES (?, ?, ?)", (key, position, target))
+            self._run("INSERT OR IGNORE INTO links(key, position, target) VALUES (?, ?, ?)", (key, position, target))
 
     def _queue(self, keys: Iterable[int]) -> None:
         for key in keys:

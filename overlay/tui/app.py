@@ -66,12 +66,12 @@ class ChatApp(App[None], inherit_bindings=False):
     TITLE = "overlay chat"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "stop", "Stop the reply"),
-        Binding("ctrl+b", "panel", "Panel"),
-        Binding("ctrl+o", "inner_speech", "Inner speech"),
         # Before the prompt, which takes these keys to scroll itself.
         Binding("pageup", "scroll('up')", "Scroll", key_display="PgUp/PgDn", priority=True),
         Binding("pagedown", "scroll('down')", "Scroll", show=False, priority=True),
+        Binding("escape", "stop", "Stop the reply"),
+        Binding("ctrl+b", "panel", "Panel"),
+        Binding("ctrl+o", "inner_speech", "Inner speech"),
         Binding("ctrl+q", "leave", "Quit", priority=True),
         Binding("ctrl+c", "copy_or_leave", "Quit", priority=True, show=False),
     ]
@@ -153,7 +153,7 @@ class ChatApp(App[None], inherit_bindings=False):
             return
         text = prompt.take()
         prompt.disabled = True
-        prompt.placeholder = ""
+        prompt.placeholder = "Esc stops the reply"
         # Whoever scrolled back wants to see the answer to what they send now.
         self._conversation.anchor()
         self._say(text, "user")

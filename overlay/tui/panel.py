@@ -25,7 +25,7 @@ _WIDTH = 33
 
 Part = str | tuple[str, str]
 
-_FILLED = "▬"
+_FILLED = "━"
 _DIM = "$foreground 55%"
 _TRACK = "$foreground 25%"
 
@@ -148,7 +148,7 @@ def _balance(value: float, before: float, cap: float) -> list[Part]:
         if cell == 0:
             parts.append(("┼", "$foreground"))
         elif has_moved:
-            parts.append((_FILLED if is_filled else "░", "$accent"))
+            parts.append((_FILLED if is_filled else "╍", "$accent"))
         else:
             parts.append((_FILLED, "$primary") if is_filled else ("─", _TRACK))
     return parts

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from conftest import byte_tokenizer, tiny_module
 from toy_axis import BUDGET, toy_contrast, write_contrast
 
 from overlay.home import Home, create_home
@@ -35,3 +36,11 @@ def make_home(folder: Path, embedder: Path, **changes: Any) -> Home:
     }
     (home.folder / "agent.yaml").write_text(yaml.safe_dump(settings | changes))
     return Home.open(home.folder)
+
+
+def endless_parts() -> tuple[Any, Any]:
+    """A tiny model and its tokenizer that know no token at which a reply ends."""
+    module, tokenizer = tiny_module("llama"), byte_tokenizer()
+    module.config.eos_token_id = module.generation_config.eos_token_id = None
+    tokenizer.eos_token = None
+    return module, tokenizer

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pexpect
 import pytest
-from chat_home import make_home
+from chat_home import endless_parts, make_home
 from textual.app import App
 from textual.pilot import Pilot
 
@@ -31,8 +33,7 @@ from overlay.tui.stage import Stage
 pytestmark = pytest.mark.real
 
 WIDE = (120, 36)
-ENDLESS = {"max_tokens": 8000, "temperature": 0}
-"""A reply that outlasts any test: greedy, a random model runs in circles and never ends by itself."""
+ENDLESS = {"max_tokens": 8000}
 
 Steps = Callable[[ChatApp, Pilot[None]], Coroutine[Any, Any, None]]
 
@@ -40,6 +41,13 @@ Steps = Callable[[ChatApp, Pilot[None]], Coroutine[Any, Any, None]]
 @pytest.fixture
 def home_with(tmp_path: Path, embedder_folder: Path) -> Callable[..., Home]:
     return lambda **changes: make_home(tmp_path / "home", embedder_folder, **changes)
+
+
+@pytest.fixture(scope="module")
+def endless_llama() -> Any:
+    from overlay.model import LanguageModel
+
+    return LanguageModel(*endless_parts(), "endless-llama")
 
 
 def chat(home: Home, model: Any, steps: Steps, size: tuple[int, int] = WIDE) -> ChatApp:
@@ -61,8 +69,6 @@ def chat(home: Home, model: Any, steps: Steps, size: tuple[int, int] = WIDE) -> 
     finally:
         if app.agent is not None:
             app.agent.close()
-    if app._exception is not None:
-        raise app._exception
     return app
 
 
@@ -79,7 +85,18 @@ async def say(app: ChatApp, pilot: Pilot[None], text: str) -> None:
     """Type a line, send it, and wait for the end of the turn."""
     app.query_one(Prompt).value = text
     await pilot.press("enter")
-    await until(pilot, lambda: not app.is_answering)
+    await until(pilot, lambda: not app.is_answering or app.failure)
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process can grow beyond a kilobyte."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def said(app: ChatApp, role: str) -> list[str]:
@@ -129,7 +146,7 @@ def test_the_reply_on_the_screen_is_the_reply_on_disk(home_with: Callable[..., H
     chat(home, tiny_llama, steps)
 
 
-def test_escape_stops_a_reply_keeps_it_and_the_chat_goes_on(home_with: Callable[..., Home], tiny_llama: Any) -> None:
+def test_escape_stops_a_reply_keeps_it_and_the_chat_goes_on(home_with: Callable[..., Home], endless_llama: Any) -> None:
     home = home_with(reply=ENDLESS)
 
     async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
@@ -147,10 +164,12 @@ def test_escape_stops_a_reply_keeps_it_and_the_chat_goes_on(home_with: Callable[
         assert app.focused is app.query_one(Prompt)
         assert app.query_one(Stage).doing == ""
 
-    chat(home, tiny_llama, steps)
+    chat(home, endless_llama, steps)
 
 
-def test_leaving_in_the_middle_of_a_reply_keeps_what_was_said(home_with: Callable[..., Home], tiny_llama: Any) -> None:
+def test_leaving_in_the_middle_of_a_reply_keeps_what_was_said(
+    home_with: Callable[..., Home], endless_llama: Any
+) -> None:
     home = home_with(reply=ENDLESS)
 
     async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
@@ -160,7 +179,7 @@ def test_leaving_in_the_middle_of_a_reply_keeps_what_was_said(home_with: Callabl
         await pilot.press("ctrl+c")
         await until(pilot, lambda: not app.is_running)
 
-    app = chat(home, tiny_llama, steps)
+    app = chat(home, endless_llama, steps)
     record = last_record(home.sessions)
     assert record is not None
     assert (record["ended"], bool(record["reply_tokens"])) == ("cancelled", True)
@@ -171,18 +190,13 @@ def test_a_turn_that_fails_says_why_and_can_be_sent_again(home_with: Callable[..
     home = home_with()
 
     async def steps(app: ChatApp, pilot: Pilot[None]) -> None:
-        # A journal on a full disk: the turn can't be kept.
-        assert app.agent is not None
-        journal = app.agent._session.path
-        journal.parent.mkdir(exist_ok=True)
-        journal.symlink_to("/dev/full")
-        await say(app, pilot, "Are you there?")
+        with full_disk():
+            await say(app, pilot, "Are you there?")
         assert len(said(app, "error")) == 1
         assert "the disk is full" in said(app, "error")[0]
         assert "→ free some space" in said(app, "error")[0]
         assert "+0.00  · +0.00" in shown(app, "state")
         assert app.query_one(Prompt).value == "Are you there?"
-        journal.unlink()
         await pilot.press("enter")
         await until(pilot, lambda: not app.is_answering)
         assert len(said(app, "error")) == 1
@@ -321,8 +335,8 @@ def test_the_state_bar_spans_from_cap_to_cap(home_with: Callable[..., Home]) -> 
     assert full[-1] not in low.split("┼")[1]
 
 
-def test_the_command_prints_the_error_and_leaves_the_terminal(tmp_path: Path, embedder_folder: Path) -> None:
-    home = make_home(tmp_path / "home", embedder_folder, embedder=str(tmp_path / "nothing-here"))
+def test_the_command_prints_the_error_and_leaves_the_terminal(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", tmp_path / "nothing-here")
     child = pexpect.spawn(
         sys.executable,
         ["-m", "overlay.cli", "chat", "--home", str(home.folder)],

@@ -1,0 +1,65 @@
+"""A shipped scenario on the embedded model, from the command line: stopped by Ctrl-C, then taken up again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+pytestmark = pytest.mark.real
+
+
+def start(home: Path, out: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "overlay.cli", "run", str(home / "scenarios" / "shared_stores.yaml")]
+    return subprocess.Popen(
+        [*command, "--home", str(home), "--out", str(out), "--directions", "1", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_run_stopped_by_ctrl_c_loses_no_cell_and_says_what_the_evidence_says(tmp_path: Path) -> None:
+    from overlay.home import create_home
+
+    home = create_home(tmp_path / "home").folder
+    out = tmp_path / "run"
+    stopped = start(home, out)
+    assert stopped.stderr is not None
+    # The first line about the arms means that all slow preparation is over.
+    seen = []
+    for line in stopped.stderr:
+        seen.append(line)
+        if "running the arms" in line:
+            break
+    journal = out / "records.jsonl"
+    while stopped.poll() is None and not journal.exists():
+        pass
+    stopped.send_signal(signal.SIGINT)
+    _, rest = stopped.communicate(timeout=120)
+    assert stopped.returncode == 130, "".join(seen) + rest
+    assert str(out) in rest and "Traceback" not in rest
+    kept = journal.read_text(encoding="utf-8")
+    assert kept
+
+    resumed = start(home, out)
+    printed, errors = resumed.communicate(timeout=900)
+    assert resumed.returncode == 0, errors
+    assert journal.read_text(encoding="utf-8").startswith(kept)
+
+    result = json.loads(printed)
+    assert result["verdict"] in ("behaviour shown", "no change detected")
+    assert result["reasons"] and result["seconds"] > 0
+    assert result["prompts_identical"] and result["sham_identical"] and result["leaks"] == []
+    assert result["arms"]["treated"]["volatility_mean"] <= result["budget"]
+    assert result["arms"]["sham"]["volatility_mean"] == 0
+    assert result["arms"]["sham"]["mean_score"] == result["arms"]["base"]["mean_score"]
+    for arm in result["arms"].values():
+        assert {"n", "rate", "rate_interval", "mean_score", "p", "volatility_mean", "leaks"} <= arm.keys()
+    assert Path(result["report"]).read_text(encoding="utf-8").count("<svg") >= 2
