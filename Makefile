@@ -11,7 +11,7 @@ PIP    := $(RUN)/python -m pip --disable-pip-version-check -qq
 # no CPU build, name one: make demo TORCH_INDEX="--index-url ..."
 TORCH_INDEX ?=
 
-.PHONY: demo chat test lint bench models clean
+.PHONY: demo chat test lint bench evidence models clean
 
 demo: models
 	@$(RUN)/overlay demo
@@ -30,6 +30,11 @@ lint: $(STAMP)
 
 bench: models
 	@$(RUN)/overlay bench engine
+
+# The figures that the documentation quotes; about half an hour on two cores.
+evidence: models
+	@$(RUN)/overlay axes build tenderness
+	@$(RUN)/overlay run scenarios/*.yaml --directions 39 --out .overlay/runs/evidence
 
 models: $(STAMP)
 	@$(RUN)/overlay models pull --missing

@@ -1,4 +1,4 @@
-"""Documents: every mistake that a person can make in a file is told with its line, and none ends in a bare exception."""
+"""Documents: every mistake in a file that a person wrote is told with its line, and none ends in a bare exception."""
 
 from __future__ import annotations
 

@@ -176,13 +176,13 @@ def test_frames_that_a_turn_wakes_are_told_with_their_cause(agent: Agent) -> Non
 
 @pytest.mark.real
 def test_what_the_agent_reads_moves_its_state_and_the_state_acts_inside_the_budget(agent: Agent) -> None:
-    for _ in range(6):
+    for _ in range(4):
         agent.live(VOWELS)
     up = agent.state.values["vowels"]
     assert up > 0.2
     found = agent.intervention()
     assert found.intervention.doses[0].coefficient > 0 and 0 < found.volatility.mean <= BUDGET
-    for _ in range(12):
+    for _ in range(8):
         agent.live(CONSONANTS)
     assert agent.state.values["vowels"] < 0 < up
     assert agent.intervention().intervention.doses[0].coefficient < 0
@@ -344,7 +344,7 @@ def start_child(code: str, home: Path, **pipes: Any) -> subprocess.Popen[str]:
     """A process that opens the home's agent on the tiny model, as `agent`, and runs `code`."""
     prelude = (
         "import sys\n"
-        "from conftest import byte_tokenizer, tiny_module\n"
+        "from tiny_models import byte_tokenizer, tiny_module\n"
         "from overlay import Agent\nfrom overlay.agent import Listener\nfrom overlay.errors import *\n"
         "from overlay.model import LanguageModel\n"
         "model = LanguageModel(tiny_module('llama'), byte_tokenizer(), 'tiny-llama')\n"
@@ -366,8 +366,7 @@ def test_a_home_that_another_process_has_open_is_refused_with_that_process(agent
     agent.turn("Hello.")
     before = journalled(home)
     child = start_child(
-        "try: Agent.open(home, model=model)\n"
-        "except HomeLocked as error: print(error.exit_code, error, flush=True)\n",
+        "try: Agent.open(home, model=model)\nexcept HomeLocked as error: print(error.exit_code, error, flush=True)\n",
         home,
     )
     said, _ = child.communicate(timeout=120)

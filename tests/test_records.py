@@ -43,7 +43,7 @@ def test_a_record_is_replaced_whole(tmp_path: Path) -> None:
     for content in ("first", "the second, longer", b"\x00\xff", ""):
         write_record(path, content)
         assert path.read_bytes() == (content.encode() if isinstance(content, str) else content)
-    assert os.listdir(path.parent) == ["state.json"]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_record_is_as_readable_as_the_users_other_files(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_full_disk_leaves_the_old_record_and_nothing_else(
         with pytest.raises(StorageFull, match="disk is full") as caught:
             write_record(path, "new")
     assert str(path) in caught.value.problem and str(tmp_path) in caught.value.next_step
-    assert path.read_text() == "old" and os.listdir(tmp_path) == ["state.json"]
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
     write_record(path, "new")
     assert path.read_text() == "new"
 
@@ -73,7 +73,8 @@ def test_a_really_full_disk_leaves_the_old_record(tmp_path: Path) -> None:
     code = "try: write_record(folder / 'state.json', 'n' * 20_000)\nexcept StorageFull as error: print(error)"
     done = with_file_limit(10_000, code, tmp_path)
     assert "disk is full" in done.stdout, done.stderr
-    assert (tmp_path / "state.json").read_text() == "old" and os.listdir(tmp_path) == ["state.json"]
+    path = tmp_path / "state.json"
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_other_errors_of_the_system_keep_their_own_names(tmp_path: Path) -> None:

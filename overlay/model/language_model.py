@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -66,6 +66,8 @@ class LanguageModel:
         self._takes_positions = "position_ids" in accepted
         self._takes_logits_to_keep = "logits_to_keep" in accepted
         self._ends = _end_tokens(module, tokenizer)
+        self._exact_logits = False
+        module.get_output_embeddings().register_forward_hook(self._after_head)
 
     @classmethod
     def load(
@@ -252,7 +254,7 @@ class LanguageModel:
         for batch in self._batches(rows, [0] * len(rows)):
             prompts = [Encoded(tuple(tokens[index]), 0) for index in batch]
             chosen = [rows[index] for index in batch]
-            with self._influence(chosen, prompts):
+            with self._influence(chosen, prompts), self._exact():
                 ids, mask = self._pad(prompts)
                 output = self._forward(ids, mask)
             for place, index in enumerate(batch):
@@ -429,6 +431,24 @@ class LanguageModel:
             options["logits_to_keep"] = keep
         return self.module(input_ids=ids, attention_mask=mask, past_key_values=cache, **options)
 
+    def _after_head(self, head: Any, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        """Logits that are compared are computed in float32.
+
+        A bfloat16 logit of 16 moves in steps of 0.125 nats: more than the effects that are measured.
+        """
+        if not self._exact_logits or output.dtype == torch.float32 or type(head) is not nn.Linear:
+            return None
+        bias = None if head.bias is None else head.bias.float()
+        return nn.functional.linear(args[0].float(), head.weight.float(), bias)
+
+    @contextlib.contextmanager
+    def _exact(self) -> Iterator[None]:
+        before, self._exact_logits = self._exact_logits, True
+        try:
+            yield
+        finally:
+            self._exact_logits = before
+
     def _generate_batch(
         self,
         rows: Sequence[Row],
@@ -473,7 +493,7 @@ class LanguageModel:
             for row in rows
             for option in row.options
         ]
-        with self._influence(rows, prompts):
+        with self._influence(rows, prompts), self._exact():
             ids, mask = self._pad(prompts)
             output = self._forward(ids, mask, keep=1, use_cache=True)
             first = output.logits[:, -1].float().log_softmax(-1)
@@ -487,7 +507,7 @@ class LanguageModel:
             option_ids[index, : len(tokens)] = torch.tensor(tokens)
             option_mask[index, : len(tokens)] = 1
         option_ids, option_mask = option_ids.to(ids.device), option_mask.to(ids.device)
-        with self._influence([rows[owner] for owner in owners], [prompts[owner] for owner in owners]):
+        with self._influence([rows[owner] for owner in owners], [prompts[owner] for owner in owners]), self._exact():
             joint = torch.cat([mask[place], option_mask], 1)
             rest = self._forward(option_ids, joint, cache=cache).logits.float().log_softmax(-1)
         totals = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ def test_an_axis_comes_back_as_it_was_saved(tmp_path: Path, toy_axis: Axis) -> N
     path = toy_axis.save(tmp_path / "deep" / "axes")
     found = load_axis(path, toy_axis.model_digest)
     assert found == toy_axis and found.direction.digest == toy_axis.direction.digest
-    assert path.name == "vowels.safetensors" and os.listdir(path.parent) == [path.name]
+    assert path.name == "vowels.safetensors" and list(path.parent.iterdir()) == [path]
 
 
 def test_saving_again_replaces_the_axis(tmp_path: Path, toy_axis: Axis) -> None:

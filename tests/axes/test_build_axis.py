@@ -63,7 +63,9 @@ def test_an_axis_whose_texts_do_not_differ_from_their_twins_is_refused_with_the_
 ) -> None:
     same = toy_texts(LETTERS["negative"], seed=1)
     axis = build_axis(ContrastSet(**toy_contrast(positive=same)), tiny_llama, tiny_gauge, budget=BUDGET)
-    with pytest.raises(AxisUnproven, match=r"'vowels' did not pass.*held-out AUROC against negative is 0\.\d\d") as caught:
+    with pytest.raises(
+        AxisUnproven, match=r"'vowels' did not pass.*held-out AUROC against negative is 0\.\d\d"
+    ) as caught:
         axis.require_proof()
     assert "build it again" in caught.value.next_step
     assert not any("neutral" in failure for failure in axis.evidence.failures)
@@ -103,9 +105,7 @@ def test_confirmation_texts_are_read_but_shape_nothing(
     toy_axis: Axis, tiny_llama: Any, tiny_gauge: VolatilityGauge
 ) -> None:
     fresh = {"positive": toy_texts(LETTERS["positive"], 8, 3), "liquids": toy_texts(LETTERS["foil"], 8, 3)}
-    axis = build_axis(
-        ContrastSet(**toy_contrast()), tiny_llama, tiny_gauge, budget=BUDGET, confirmation=fresh
-    )
+    axis = build_axis(ContrastSet(**toy_contrast()), tiny_llama, tiny_gauge, budget=BUDGET, confirmation=fresh)
     assert axis.evidence.confirmation == {"liquids": pytest.approx(1, abs=0.05)}
     assert axis.direction == toy_axis.direction and axis.calibration == toy_axis.calibration
 
@@ -121,9 +121,7 @@ def test_what_cannot_be_built_is_refused(tiny_llama: Any, tiny_gauge: Volatility
 # --- dose ----------------------------------------------------------------------------------------
 
 
-def test_the_budget_dose_spends_the_budget_and_never_more_under_either_sign(
-    toy_axis: Axis, tiny_llama: Any
-) -> None:
+def test_the_budget_dose_spends_the_budget_and_never_more_under_either_sign(toy_axis: Axis, tiny_llama: Any) -> None:
     gauge = VolatilityGauge(tiny_llama)
     up, down = (gauge.measure(Intervention((toy_axis.dose(sign),))).mean for sign in (1.0, -1.0))
     assert max(up, down) <= BUDGET and max(up, down) >= 0.9 * BUDGET

@@ -69,7 +69,7 @@ def test_the_opposite_state_does_the_opposite(influence: Influence) -> None:
 
 def test_an_unproven_axis_is_refused(toy_axis: Axis, tiny_gauge: VolatilityGauge) -> None:
     weak = replace(toy_axis, evidence=replace(toy_axis.evidence, auroc={"anger": 0.6}))
-    with pytest.raises(AxisUnproven, match="anger is 0.60"):
+    with pytest.raises(AxisUnproven, match=r"anger is 0\.60"):
         Influence([weak], tiny_gauge, BUDGET)
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import byte_tokenizer, tiny_module
-from transformers import BartConfig, BertConfig, BertModel, BertForMaskedLM, BartForConditionalGeneration
-from transformers import T5Config, T5ForConditionalGeneration
+from tiny_models import byte_tokenizer, tiny_module
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from overlay.errors import ModelUnavailable
 from overlay.model import LanguageModel

@@ -135,7 +135,7 @@ def test_dose_zero_is_bit_identical_to_no_hooks(tiny_model: Any, random_directio
 
     with_zero, with_hooks = logits(tiny_model, zero), logits(tiny_model, NOTHING)
     architecture = tiny_model.name.removeprefix("tiny-")
-    from conftest import byte_tokenizer, tiny_module
+    from tiny_models import byte_tokenizer, tiny_module
 
     bare = LanguageModel(tiny_module(architecture), byte_tokenizer(), "bare")
     bare.steering.remove()

@@ -35,7 +35,10 @@ def toy_script(**changes: Any) -> Scenario:
             {
                 "id": f"item-{number}",
                 "resources": {"logs": 12},
-                "paraphrases": [f"There are 12 logs at place {number}.", f"Place {number} has 12 logs, all of them dry."],
+                "paraphrases": [
+                    f"There are 12 logs at place {number}.",
+                    f"Place {number} has 12 logs, all of them dry.",
+                ],
                 "options": options if number % 2 else options[::-1],
             }
         )
@@ -78,7 +81,17 @@ def test_a_result_names_all_that_a_reader_needs(finished: tuple[dict[str, Any], 
     assert result["verdict"] in ("behaviour shown", "no change detected", "invalid") and result["reasons"]
     assert set(result["arms"]) == ARMS
     for name, arm in result["arms"].items():
-        wanted = {"label", "n", "rate", "rate_interval", "mean_score", "score_interval", "p", "volatility_mean", "leaks"}
+        wanted = {
+            "label",
+            "n",
+            "rate",
+            "rate_interval",
+            "mean_score",
+            "score_interval",
+            "p",
+            "volatility_mean",
+            "leaks",
+        }
         assert wanted <= set(arm)
         assert arm["n"] == ITEMS * 2 * (DIRECTIONS if name.startswith("random") else 1)
         assert arm["rate_interval"][0] <= arm["rate"] <= arm["rate_interval"][1]
@@ -196,7 +209,12 @@ def test_an_interrupted_run_keeps_its_cells_and_goes_on_to_the_same_end(
     for after in (3, 2):
         with pytest.raises(KeyboardInterrupt):
             run_scenario(
-                toy_script(), home, model=tiny_llama, out=again, random_directions=DIRECTIONS, progress=Interrupts(after)
+                toy_script(),
+                home,
+                model=tiny_llama,
+                out=again,
+                random_directions=DIRECTIONS,
+                progress=Interrupts(after),
             )
         assert not tiny_llama.steering.has_plan and not (again / "result.json").exists()
     kept = read_journal(again / "records.jsonl")

@@ -116,7 +116,12 @@ def test_a_mistake_is_told_with_file_and_line(tmp_path: Path, old: str, new: str
         ("A stranger asks for logs.", "A TENDER stranger.", 15, "tender"),
         ("I send one sack.", "I take care and send one.", 24, "take care"),
         ("A door closes.", "A dog sits\n    there and is tender.", 6, "tender"),
-        ("Two jobs.\naxes: [vowels]\nexposure:\n  - Some", "Tender.\naxes: [vowels]\nexposure:\n  - Tender, some", 5, "tender"),
+        (
+            "Two jobs.\naxes: [vowels]\nexposure:\n  - Some",
+            "Tender.\naxes: [vowels]\nexposure:\n  - Tender, some",
+            5,
+            "tender",
+        ),
         ("A door closes.", "Somebody has to take\n    care of it.", 6, "take care"),
     ],
 )

@@ -56,9 +56,7 @@ def test_a_behaviour_is_shown_when_every_condition_holds() -> None:
         ({"reversed_shift": 0.3}, "reversed"),
     ],
 )
-def test_one_condition_that_fails_alone_is_enough_and_is_the_one_named(
-    changes: dict[str, object], reason: str
-) -> None:
+def test_one_condition_that_fails_alone_is_enough_and_is_the_one_named(changes: dict[str, object], reason: str) -> None:
     effect = replace(SHOWN, **changes)  # type: ignore[arg-type]
     assert judge(CHECKS, effect).kind == "no change detected"
     (only,) = unmet(effect)

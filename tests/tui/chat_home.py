@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from conftest import byte_tokenizer, tiny_module
+from tiny_models import byte_tokenizer, tiny_module
 from toy_axis import BUDGET, toy_contrast, write_contrast
 
 from overlay.home import Home, create_home
