@@ -389,7 +389,12 @@ def prepare_mind(
     state = settings.state
     if axes is not None:
         chosen = {name: state.axes.get(name, Accumulator()) for name in axes}
-        state = StateSettings(axes=chosen, sources=state.sources)
+        couplings = {
+            target: {name: share for name, share in sources.items() if name in chosen}
+            for target, sources in state.couplings.items()
+            if target in chosen
+        }
+        state = StateSettings(axes=chosen, couplings=couplings, sources=state.sources)
     frames = FrameGraph(read_frames(home.frames), embedder)
     voices = read_voices(home.voices)
     gauge = VolatilityGauge(model)

@@ -81,7 +81,7 @@ def test_a_home_that_does_not_fit_on_the_disk_leaves_no_half_of_it(
     def full(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(shutil, "copy", full)
+    monkeypatch.setattr(shutil, "copy2", full)
     with pytest.raises(StorageFull):
         create_home(tmp_path / "home")
     assert not (tmp_path / "home").exists()
@@ -175,17 +175,20 @@ def test_frames_that_a_turn_wakes_are_told_with_their_cause(agent: Agent) -> Non
 
 
 @pytest.mark.real
-def test_what_the_agent_reads_moves_its_state_and_the_state_acts_inside_the_budget(agent: Agent) -> None:
-    for _ in range(4):
-        agent.live(VOWELS)
-    up = agent.state.values["vowels"]
-    assert up > 0.2
-    found = agent.intervention()
-    assert found.intervention.doses[0].coefficient > 0 and 0 < found.volatility.mean <= BUDGET
-    for _ in range(8):
-        agent.live(CONSONANTS)
-    assert agent.state.values["vowels"] < 0 < up
-    assert agent.intervention().intervention.doses[0].coefficient < 0
+def test_what_the_agent_reads_moves_its_state_and_the_state_acts_inside_the_budget(
+    home: Path, embedder_folder: Path, tiny_llama: Any
+) -> None:
+    quiet = write_settings(home, toy_settings(embedder_folder, dialogue={"mode": "off"}))
+    with Agent.open(quiet, model=tiny_llama) as agent:
+        for _ in range(3):
+            agent.live(VOWELS)
+        up, raised = agent.state.values["vowels"], agent.intervention()
+        for _ in range(6):
+            agent.live(CONSONANTS)
+        down, lowered = agent.state.values["vowels"], agent.intervention()
+    assert up > 0.2 and down < -0.2
+    assert raised.intervention.doses[0].coefficient > 0 > lowered.intervention.doses[0].coefficient
+    assert 0 < raised.volatility.mean <= BUDGET and 0 < lowered.volatility.mean <= BUDGET
 
 
 @pytest.mark.real

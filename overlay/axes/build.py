@@ -35,6 +35,9 @@ FOLDS = 4
 TELLING_WORDS = 40
 """How many of the words that tell positive texts from the others are removed for the ablated check."""
 
+LARGEST_DOSE = 1.0
+"""A dose as large as the residual stream; text falls apart long before, at about 0.05 on the embedded model."""
+
 CALIBRATION_TOLERANCE = 0.03
 """The budget dose may fall short of the budget by this share; it never exceeds it."""
 
@@ -133,6 +136,9 @@ def calibrate(
     """Find the largest dose whose volatility stays within `budget` under either sign, nats per token.
 
     KL grows with the square of a small dose, so each measurement tells where to look next.
+
+    Raises:
+        ArgumentError: the budget isn't above 0, or no dose up to the size of the residual stream spends it.
     """
     if budget <= 0:
         raise ArgumentError(f"a budget of {budget} nats", "give a number above 0")
@@ -152,6 +158,12 @@ def calibrate(
             high = dose
         step = dose * math.sqrt(budget * (1 - CALIBRATION_TOLERANCE / 2) / max(cost, 1e-9))
         dose = step if low < step < high else (low + min(high, 4 * max(low, 1e-4))) / 2
+        if dose > LARGEST_DOSE:
+            raise ArgumentError(
+                f"a budget of {budget} nats per token can't be spent on '{direction.name}': even a dose as large as "
+                "the residual stream costs less",
+                "give a smaller budget, or other blocks",
+            )
     response = tuple((dose, measured[dose].mean, measured[dose].p95) for dose in sorted(measured))
     return Calibration(budget, low, response)
 

