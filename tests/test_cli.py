@@ -308,7 +308,7 @@ def test_ctrl_c_in_the_middle_of_a_run_keeps_what_was_done_and_the_run_goes_on_f
         assert {"n", "rate", "rate_interval", "p", "volatility_mean", "leaks"} <= set(arm)
     assert Path(result["report"]).read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html")
     records = read_journal(out / "records.jsonl")
-    assert records[: len(kept)] == kept and len(records) == 8 * 2 * (4 + 2 * 6)
+    assert records[: len(kept)] == kept and len(records) == 8 * (2 * 4 + 1 * 2 * 6)
 
 
 @pytest.mark.real

@@ -17,6 +17,7 @@ from overlay.home import Home
 from overlay.progress import SilentProgress
 from overlay.records import read_journal
 from overlay.scenarios import Scenario, run_scenario
+from overlay.scenarios.run import RANDOM_PARAPHRASES
 
 DIRECTIONS = 2
 ITEMS = 6
@@ -93,7 +94,7 @@ def test_a_result_names_all_that_a_reader_needs(finished: tuple[dict[str, Any], 
             "leaks",
         }
         assert wanted <= set(arm)
-        assert arm["n"] == ITEMS * 2 * (DIRECTIONS if name.startswith("random") else 1)
+        assert arm["n"] == ITEMS * (RANDOM_PARAPHRASES * DIRECTIONS if name.startswith("random") else 2)
         assert arm["rate_interval"][0] <= arm["rate"] <= arm["rate_interval"][1]
         assert arm["score_interval"][0] <= arm["mean_score"] <= arm["score_interval"][1]
         assert (arm["p"] is not None) == (name in ("treated", "sham", "reversed"))
@@ -247,7 +248,7 @@ def test_more_directions_add_cells_and_change_none(
     again = Path(shutil.copytree(out, tmp_path / "again"))
     more = run_scenario(toy_script(), home, model=tiny_llama, out=again, random_directions=DIRECTIONS + 1)
     journal, before = read_journal(again / "records.jsonl"), read_journal(out / "records.jsonl")
-    assert journal[: len(before)] == before and len(journal) == len(before) + 2 * 2 * ITEMS
+    assert journal[: len(before)] == before and len(journal) == len(before) + 2 * RANDOM_PARAPHRASES * ITEMS
     assert more["arms"]["treated"] == result["arms"]["treated"]
 
 
