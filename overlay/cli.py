@@ -207,16 +207,14 @@ def _print_result(result: dict[str, Any]) -> None:
         console.print(f"  - {escape(reason)}")
     state = ", ".join(f"{name} {value:+.2f}" for name, value in result["state"].items())
     console.print(f"State after the exposure: {state}")
-    table = _table("arm", "n", "chose it", "95%", "shift, nats/token", "95%", "p", "volatility")
-    for arm in result["arms"].values():
+    table = _table("arm", "n", "chose it", "shift, nats/token", "p", "volatility")
+    for name, arm in result["arms"].items():
         rate, shift = arm["rate_interval"], arm["shift_interval"]
         table.add_row(
-            arm["label"],
+            name.replace("_", ", same "),
             str(arm["n"]),
-            f"{arm['rate']:.0%}",
-            f"{rate[0]:.0%}-{rate[1]:.0%}",
-            "" if arm["shift"] is None else f"{arm['shift']:+.3f}",
-            "" if shift is None else f"{shift[0]:+.3f} to {shift[1]:+.3f}",
+            f"{arm['rate']:.0%} ({rate[0]:.0%}-{rate[1]:.0%})",
+            "" if shift is None else f"{arm['shift']:+.3f} ({shift[0]:+.3f} to {shift[1]:+.3f})",
             "" if arm["p"] is None else f"{arm['p']:.3f}",
             f"{arm['volatility_mean']:.3f}",
         )
@@ -224,7 +222,8 @@ def _print_result(result: dict[str, Any]) -> None:
     for arm in result["arms"].values():
         if "directions" in arm:
             shifts = sorted(entry["shift"] for entry in arm["directions"])
-            console.print(f"{arm['label']}: shifts {', '.join(f'{shift:+.3f}' for shift in shifts)}", style="dim")
+            listed = " ".join(f"{shift:+.3f}" for shift in shifts)
+            console.print(f"{arm['label']}: shifts {listed}", style="dim", highlight=False)
     print(f"Report: {result['report']}  ({result['seconds']:.0f} s)")
 
 
