@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -34,8 +35,9 @@ def test_a_run_stopped_by_ctrl_c_loses_no_cell_and_says_what_the_evidence_says(t
     journal = out / "records.jsonl"
     stopped = start(home, out, errors)
     # Once the first cells are in the journal, all slow preparation is over and most cells are still to come.
-    while stopped.poll() is None and not journal.exists():
-        pass
+    while stopped.poll() is None and not (journal.exists() and journal.stat().st_size):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            stopped.wait(timeout=0.2)
     stopped.send_signal(signal.SIGINT)
     stopped.communicate(timeout=120)
     told = errors.read_text(encoding="utf-8")
