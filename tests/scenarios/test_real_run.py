@@ -34,8 +34,8 @@ def test_a_run_stopped_by_ctrl_c_loses_no_cell_and_says_what_the_evidence_says(t
     out, errors = tmp_path / "run", tmp_path / "errors.txt"
     journal = out / "records.jsonl"
     stopped = start(home, out, errors)
-    # Once the first cells are in the journal, all slow preparation is over and most cells are still to come.
-    while stopped.poll() is None and not (journal.exists() and journal.stat().st_size):
+    # Once a second cell is in the journal the first is acknowledged, all slow preparation is over and most cells are still to come.
+    while stopped.poll() is None and not (journal.exists() and journal.read_text(encoding="utf-8").count("\n") > 1):
         with contextlib.suppress(subprocess.TimeoutExpired):
             stopped.wait(timeout=0.2)
     stopped.send_signal(signal.SIGINT)
