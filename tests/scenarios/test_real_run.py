@@ -34,7 +34,7 @@ def test_a_run_stopped_by_ctrl_c_loses_no_cell_and_says_what_the_evidence_says(t
     out, errors = tmp_path / "run", tmp_path / "errors.txt"
     journal = out / "records.jsonl"
     stopped = start(home, out, errors)
-    # Once a second cell is in the journal the first is acknowledged, all slow preparation is over and most cells are still to come.
+    # With a second cell in the journal the first is acknowledged, and most are still to come.
     while stopped.poll() is None and not (journal.exists() and journal.read_text(encoding="utf-8").count("\n") > 1):
         with contextlib.suppress(subprocess.TimeoutExpired):
             stopped.wait(timeout=0.2)
