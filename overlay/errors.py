@@ -66,6 +66,10 @@ class ChecksumMismatch(ModelUnavailable):
     """What was downloaded isn't what was expected."""
 
 
+class GenerationFailed(OverlayError):
+    """A generation was stopped from outside before it was done."""
+
+
 class InterventionError(OverlayError, ValueError):
     """An intervention doesn't fit the model it is given to."""
 

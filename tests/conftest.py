@@ -48,6 +48,17 @@ def real_model() -> Any:
     return LanguageModel.load("smollm2-135m", pull=True)
 
 
+@pytest.fixture(scope="module")
+def second_real_model() -> Any:
+    """A base model of another family, without a chat template; 1.1 GB in float32, so it goes when its module is done.
+
+    Float32, so that what is claimed to be the same token for token can be compared.
+    """
+    from overlay.model import LanguageModel
+
+    return LanguageModel.load("gemma3-270m", dtype="float32", pull=True)
+
+
 @pytest.fixture(scope="session")
 def embedder_folder() -> Path:
     from overlay.model import resolve_embedder

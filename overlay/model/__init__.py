@@ -10,9 +10,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from overlay.model.ban import Ban
 from overlay.model.catalog import cache_folder, resolve_embedder, resolve_model
-from overlay.model.intervention import NOTHING, AdapterUse, Direction, Dose, Intervention, Span
-from overlay.model.row import Completion, Encoded, Message, Observation, Pool, Row, Sampling, Scored
+from overlay.model.census import Census
+from overlay.model.direction import Direction
+from overlay.model.focus import Focus
+from overlay.model.intervention import NOTHING, AdapterUse, Dose, Intervention, LogitBias, Operator
+from overlay.model.row import Avoided, Completion, Encoded, Message, Observation, Pool, Row, Sampling, Scored
+from overlay.model.span import Positions, Span, Stretch, When
 
 if TYPE_CHECKING:
     from overlay.model.language_model import LanguageModel
@@ -22,21 +27,30 @@ __all__ = [
     "NOTHING",
     "NO_VOLATILITY",
     "AdapterUse",
+    "Avoided",
+    "Ban",
+    "Census",
     "Completion",
     "Direction",
     "Dose",
     "Encoded",
+    "Focus",
     "Intervention",
     "LanguageModel",
+    "LogitBias",
     "Message",
     "Observation",
+    "Operator",
     "Pool",
+    "Positions",
     "Row",
     "Sampling",
     "Scored",
     "Span",
+    "Stretch",
     "Volatility",
     "VolatilityGauge",
+    "When",
     "cache_folder",
     "neutral_texts",
     "resolve_embedder",

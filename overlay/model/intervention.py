@@ -1,82 +1,66 @@
-"""Interventions as values: everything that skews one generation, comparable and hashable."""
+"""Interventions as values: everything that skews one generation, comparable, hashable and storable."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
+from overlay.errors import InterventionError, RecordDamaged
+from overlay.model.ban import Ban
+from overlay.model.direction import Direction
+from overlay.model.focus import Focus
+from overlay.model.span import Positions, Span, When, require_stretch
 
-from overlay.errors import InterventionError
+Operator = Literal["add", "project out", "clamp"]
+"""What a dose does to the residual stream h along the unit vector v of a block with median norm n.
 
-Span = Literal["all", "turn", "generated"]
-"""Which positions a dose touches: every one, those from the current turn on, or generated ones only."""
+add: h + coefficient·n·v. clamp: h + coefficient·(target·n - h·v)·v, so that a coefficient of 1 sets the
+component along v to the target. project out: a clamp to 0.
+"""
 
-
-@dataclass(frozen=True, eq=False)
-class Direction:
-    """One direction of the residual stream per block; two directions are equal when their numbers are.
-
-    Attributes:
-        name: what people call it.
-        vectors: (layers, width), float32; unit length, or zero where the direction isn't defined.
-        norms: (layers,), the median residual norm behind each block: the unit of a dose.
-    """
-
-    name: str
-    vectors: NDArray[np.float32]
-    norms: NDArray[np.float32]
-
-    def __post_init__(self) -> None:
-        if self.vectors.ndim != 2 or self.norms.shape != self.vectors.shape[:1]:
-            raise InterventionError(
-                f"direction '{self.name}' has vectors {self.vectors.shape} and norms {self.norms.shape}",
-                "give vectors of shape (layers, width) and norms of shape (layers,)",
-            )
-        if not (np.isfinite(self.vectors).all() and np.isfinite(self.norms).all()):
-            raise InterventionError(f"direction '{self.name}' holds values that aren't finite", "build it anew")
-        lengths = np.linalg.norm(self.vectors, axis=1)
-        if not np.all((np.abs(lengths - 1) < 1e-3) | (lengths == 0)):
-            raise InterventionError(f"direction '{self.name}' isn't of unit length", "divide each row by its length")
-        self.vectors.setflags(write=False)
-        self.norms.setflags(write=False)
-
-    @cached_property
-    def digest(self) -> str:
-        """sha256 over vectors and norms."""
-        return hashlib.sha256(self.vectors.tobytes() + self.norms.tobytes()).hexdigest()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Direction) and self.digest == other.digest
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
+FORMAT = "overlay-intervention-1"
 
 
 @dataclass(frozen=True)
 class Dose:
-    """A coefficient on a direction, as a fraction of each block's median residual norm."""
+    """A coefficient on a direction: a fraction of each block's median residual norm, or how firmly it is clamped.
+
+    Attributes:
+        target: where `clamp` holds the component, as a fraction of the block's median residual norm.
+    """
 
     direction: Direction
     coefficient: float
     blocks: tuple[int, ...]
     span: Span = "all"
+    operator: Operator = "add"
+    target: float = 0.0
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.coefficient):
+        name = self.direction.name
+        if not (math.isfinite(self.coefficient) and math.isfinite(self.target)):
             raise InterventionError(
-                f"the dose of '{self.direction.name}' is {self.coefficient}", "give a finite number"
+                f"the dose of '{name}' is {self.coefficient} (target {self.target})", "give a finite number"
             )
-        if self.span not in get_args(Span):
-            raise InterventionError(f"'{self.span}' is not a span", f"use one of {', '.join(get_args(Span))}")
+        if self.operator not in get_args(Operator):
+            raise InterventionError(f"'{self.operator}' is not an operator", f"use {', '.join(get_args(Operator))}")
+        if self.operator != "add" and not 0 <= self.coefficient <= 1:
+            raise InterventionError(
+                f"'{name}' is to be held by {self.coefficient}", "give a share from 0 (not at all) to 1 (wholly)"
+            )
+        if self.operator != "clamp" and self.target:
+            raise InterventionError(f"a target means nothing to '{self.operator}'", "use the operator 'clamp'")
+        if not isinstance(self.span, Positions | When):
+            require_stretch(self.span)
         layers = len(self.direction.norms)
         if not self.blocks or not all(0 <= block < layers for block in self.blocks):
             raise InterventionError(
-                f"blocks {self.blocks} of direction '{self.direction.name}'", f"give blocks from 0 to {layers - 1}"
+                f"blocks {self.blocks} of direction '{name}'", f"give blocks from 0 to {layers - 1}"
             )
 
 
@@ -93,11 +77,34 @@ class AdapterUse:
 
 
 @dataclass(frozen=True)
+class LogitBias:
+    """Nats added to the logit of a token; of a sequence, to its last token wherever the ones before it were written.
+
+    Attributes:
+        target: token ids, or a text, which is taken as the tokens it has when it stands alone (mind the leading space).
+    """
+
+    target: str | tuple[int, ...]
+    nats: float
+
+    def __post_init__(self) -> None:
+        if not self.target:
+            raise InterventionError("a logit bias on nothing", "give a text or token ids")
+        if not isinstance(self.target, str) and min(self.target) < 0:
+            raise InterventionError(f"token ids {self.target}", "token ids count from 0")
+        if not math.isfinite(self.nats):
+            raise InterventionError(f"a logit bias of {self.nats}", "give a finite number; to forbid, use a Ban")
+
+
+@dataclass(frozen=True)
 class Intervention:
-    """Steering doses and adapters of one row. `a + b` joins, `a * 0.5` scales both kinds."""
+    """All that skews one row. `a + b` joins, `a * 0.5` scales everything that has a strength; bans have none."""
 
     doses: tuple[Dose, ...] = ()
-    adapters: tuple[AdapterUse, ...] = field(default=())
+    adapters: tuple[AdapterUse, ...] = ()
+    biases: tuple[LogitBias, ...] = ()
+    bans: tuple[Ban, ...] = ()
+    focus: tuple[Focus, ...] = ()
 
     def __post_init__(self) -> None:
         names = [use.name for use in self.adapters]
@@ -105,12 +112,21 @@ class Intervention:
             raise InterventionError(f"adapters {names} name one twice", "name each adapter once, with one scale")
 
     def __add__(self, other: Intervention) -> Intervention:
-        return Intervention(self.doses + other.doses, self.adapters + other.adapters)
+        return Intervention(
+            self.doses + other.doses,
+            self.adapters + other.adapters,
+            self.biases + other.biases,
+            self.bans + tuple(ban for ban in other.bans if ban not in self.bans),
+            self.focus + other.focus,
+        )
 
     def __mul__(self, factor: float) -> Intervention:
         return Intervention(
             tuple(replace(dose, coefficient=dose.coefficient * factor) for dose in self.doses),
             tuple(replace(use, scale=use.scale * factor) for use in self.adapters),
+            tuple(replace(bias, nats=bias.nats * factor) for bias in self.biases),
+            self.bans,
+            tuple(replace(focus, weight=focus.weight * factor) for focus in self.focus),
         )
 
     __rmul__ = __mul__
@@ -118,8 +134,121 @@ class Intervention:
     @cached_property
     def digest(self) -> str:
         """sha256 of what it does: equal digests act equally on equal tokens."""
-        parts = [(d.direction.digest, d.coefficient, d.blocks, d.span) for d in self.doses]
-        return hashlib.sha256(repr((parts, self.adapters)).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self._described, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _described(self) -> dict[str, Any]:
+        return {
+            "doses": [
+                {
+                    "direction": dose.direction.digest,
+                    "coefficient": dose.coefficient,
+                    "blocks": dose.blocks,
+                    "span": _span_record(dose.span),
+                    "operator": dose.operator,
+                    "target": dose.target,
+                }
+                for dose in self.doses
+            ],
+            "adapters": [asdict(use) for use in self.adapters],
+            "biases": [asdict(bias) for bias in self.biases],
+            "bans": [ban.text for ban in self.bans],
+            "focus": [
+                asdict(focus)
+                | {"keys": focus.keys if isinstance(focus.keys, str) else {"positions": focus.keys.indices}}
+                for focus in self.focus
+            ],
+        }
+
+    def to_bytes(self) -> bytes:
+        """The whole intervention, its directions included, as one safetensors document."""
+        from safetensors.numpy import save
+
+        tensors, names = {}, {}
+        for dose in self.doses:
+            digest = dose.direction.digest
+            names[digest] = dose.direction.name
+            tensors[f"{digest}.vectors"] = dose.direction.vectors
+            tensors[f"{digest}.norms"] = dose.direction.norms
+        content = json.dumps({**self._described, "names": names})
+        return bytes(save(tensors, metadata={"format": FORMAT, "intervention": content}))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Intervention:
+        """Read what `to_bytes` wrote. Raises RecordDamaged."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            length = int.from_bytes(data[:8], "little")
+            metadata = json.loads(data[8 : 8 + length]).get("__metadata__", {})
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"its format is {metadata.get('format', 'unknown')}, not {FORMAT}")
+            content = json.loads(metadata["intervention"])
+            tensors = load(data)
+            directions = {
+                digest: Direction(name, tensors[f"{digest}.vectors"], tensors[f"{digest}.norms"])
+                for digest, name in content["names"].items()
+            }
+            return cls._from_record(content, directions)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise RecordDamaged(f"this isn't a stored intervention ({error})", "store it anew") from error
+
+    @classmethod
+    def _from_record(cls, content: Mapping[str, Any], directions: Mapping[str, Direction]) -> Intervention:
+        return cls(
+            tuple(
+                Dose(
+                    directions[dose["direction"]],
+                    dose["coefficient"],
+                    tuple(dose["blocks"]),
+                    _read_span(dose["span"]),
+                    dose["operator"],
+                    dose["target"],
+                )
+                for dose in content["doses"]
+            ),
+            tuple(AdapterUse(**use) for use in content["adapters"]),
+            tuple(LogitBias(_tuple_or_text(bias["target"]), bias["nats"]) for bias in content["biases"]),
+            tuple(Ban(text) for text in content["bans"]),
+            tuple(
+                Focus(
+                    focus["keys"] if isinstance(focus["keys"], str) else Positions(tuple(focus["keys"]["positions"])),
+                    focus["weight"],
+                    _tuple_or_none(focus["blocks"]),
+                    _tuple_or_none(focus["heads"]),
+                    focus["span"],
+                )
+                for focus in content["focus"]
+            ),
+        )
+
+
+def _span_record(span: Span) -> Any:
+    if isinstance(span, Positions):
+        return {"positions": span.indices}
+    if isinstance(span, When):
+        # JSON has no infinity: an open bound is None.
+        bounds = [bound if math.isfinite(bound) else None for bound in (span.above, span.below)]
+        return {"when": bounds, "within": span.within}
+    return span
+
+
+def _read_span(record: Any) -> Span:
+    if isinstance(record, str):
+        return record  # type: ignore[return-value]  # Dose checks it
+    if "positions" in record:
+        return Positions(tuple(record["positions"]))
+    above, below = record["when"]
+    return When(-math.inf if above is None else above, math.inf if below is None else below, record["within"])
+
+
+def _tuple_or_text(value: Any) -> Any:
+    return value if isinstance(value, str) else tuple(value)
+
+
+def _tuple_or_none(value: Any) -> tuple[int, ...] | None:
+    return None if value is None else tuple(value)
 
 
 NOTHING = Intervention()

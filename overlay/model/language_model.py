@@ -7,8 +7,9 @@ import hashlib
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,29 +18,44 @@ from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     GenerationConfig,
     LogitsProcessorList,
-    StoppingCriteria,
     StoppingCriteriaList,
-    TextIteratorStreamer,
 )
 from transformers.utils import logging as transformers_logging
 
-from overlay.errors import AdapterError, ArgumentError, InterventionError, ModelUnavailable
+from overlay.errors import ArgumentError, GenerationFailed, InterventionError, ModelUnavailable
+from overlay.model.ban import BanList
+from overlay.model.batching import Load, batches
 from overlay.model.blocks import find_blocks
 from overlay.model.catalog import resolve_model
+from overlay.model.census import Census, hooks_on
+from overlay.model.decoding import Attempt, Decoder, Endings, add_biases
 from overlay.model.hardware import best_device, torch_dtype
-from overlay.model.intervention import AdapterUse
-from overlay.model.noise import RowSampler
-from overlay.model.row import Completion, Encoded, Message, Observation, Pool, Row, Scored
+from overlay.model.intervention import NOTHING, Intervention
+from overlay.model.plan import Plan
+from overlay.model.prefix_cache import SHORTEST, KeyValues, PrefixCache, shared_groups, stack
+from overlay.model.prompt import Prompts
+from overlay.model.residents import ResidentAdapters
+from overlay.model.row import Completion, Encoded, Observation, Pool, Row, Scored
+from overlay.model.span import Positions, When, start_of
 from overlay.model.steering import Steering
+from overlay.model.stream import PieceStream
 from overlay.progress import Progress
 
-MAX_BATCH_ROWS = 32
-"""More rows gain little on two CPU cores (64 rows give a third more tokens a second than 32) and cost memory."""
+Result = TypeVar("Result")
 
-MAX_BATCH_TOKENS = 8192
-"""Rows times padded length of one batch: bounds the memory of the key/value cache and logits."""
+
+@dataclass(frozen=True)
+class _Begun:
+    """A row's prompt, and how many of its first tokens are encoded already."""
+
+    prompt: Encoded
+    key: str | None
+    limit: int
+    found: KeyValues | None = None
+    known: int = 0
 
 
 class LanguageModel:
@@ -55,13 +71,13 @@ class LanguageModel:
     def __init__(self, module: Any, tokenizer: Any, name: str, digest: str | None = None) -> None:
         self.blocks = find_blocks(module)
         self.module = module.eval()
-        self._mark_trainable()
         self.tokenizer = tokenizer
         self.name = name
         self.digest = digest or _parameters_digest(module)
         self.steering = Steering(self.blocks)
-        self._peft: Any = None
-        self._adapters: dict[str, Path] = {}
+        self.prefixes = PrefixCache()
+        self._residents = ResidentAdapters(module, lambda: self.steering.current)
+        self._prompts = Prompts(tokenizer)
         self._lock = threading.RLock()
         accepted = inspect.signature(type(module).forward).parameters
         self._takes_positions = "position_ids" in accepted
@@ -126,41 +142,35 @@ class LanguageModel:
 
     def encode(self, row: Row) -> Encoded:
         """A row's prompt as tokens, with the position at which its current turn begins."""
-        if row.text is not None:
-            return Encoded(tuple(self.tokenizer(row.text)["input_ids"]), 0)
-        tokens = self._render(row.messages, reply=True)
-        earlier = self._render(row.messages[:-1], reply=False) if len(row.messages) > 1 else ()
-        shared = 0
-        while shared < len(earlier) and earlier[shared] == tokens[shared]:
-            shared += 1
-        return Encoded(tokens, shared)
+        return self._prompts.encode(row)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Tokens as text, without special tokens."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
-    def _render(self, messages: Sequence[Message], reply: bool) -> tuple[int, ...]:
-        chat = [{"role": message.role, "content": message.text} for message in messages]
-        if getattr(self.tokenizer, "chat_template", None):
-            text = self.tokenizer.apply_chat_template(chat, add_generation_prompt=reply, tokenize=False)
-            return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        text = "".join(f"{turn['role'].capitalize()}: {turn['content']}\n" for turn in chat)
-        return tuple(self.tokenizer(text + ("Assistant:" if reply else ""))["input_ids"])
+    def census(self) -> Census:
+        """Everything on the model that could change what it computes: equal before and after any call."""
+        return Census(
+            hooks=hooks_on(self.module),
+            adapters=tuple(sorted(self._residents.found)),
+            awake=self._residents.awake(),
+            scalings=self._residents.scalings(),
+            plan=self.steering.has_plan,
+            exact_logits=self._exact_logits,
+            training=tuple(name for name, part in self.module.named_modules() if part.training),
+            frozen=sum(not weight.requires_grad for weight in self.module.parameters()),
+            attention=str(getattr(self.module.config, "_attn_implementation", "")),
+        )
 
     # --- the verbs -------------------------------------------------------------------------------
 
     def generate(self, rows: Sequence[Row], progress: Callable[[int], None] | None = None) -> list[Completion]:
         """Continue each row. Results come back in order; `progress` gets the number of rows done."""
-        results: list[Completion | None] = [None] * len(rows)
-        done = 0
-        for batch in self._batches(rows, [row.sampling.max_tokens for row in rows]):
-            chosen = [rows[index] for index in batch]
-            for index, completion in zip(batch, self._generate_batch(chosen), strict=True):
-                results[index] = completion
-            done += len(batch)
-            if progress:
-                progress(done)
-        return [result for result in results if result is not None]
+
+        def run(chosen: Sequence[Row], begun: Sequence[_Begun]) -> list[Completion]:
+            return self._generate_batch(chosen, begun)
+
+        return self._in_batches(rows, [row.sampling.max_tokens for row in rows], run, progress, reuse=True)
 
     def stream(self, row: Row, cancelled: threading.Event | None = None) -> Iterator[str | Completion]:
         """Yield pieces of text as they come and, last, the Completion.
@@ -168,32 +178,28 @@ class LanguageModel:
         Set `cancelled`, or close the iterator, to stop early; what was generated so far is kept.
         """
         cancelled = cancelled or threading.Event()
-        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        outcome: list[Completion] = []
-        failure: list[BaseException] = []
+        stream = PieceStream(self.tokenizer, row)
 
         def work() -> None:
             try:
-                outcome.extend(self._generate_batch([row], streamer=streamer, cancelled=cancelled))
+                with self._lock:
+                    begun = self._begin([row], reuse=True)
+                    (completion,) = self._generate_batch([row], begun, stream=stream, cancelled=cancelled)
+                stream.finish(completion)
+            except Exception as error:
+                stream.finish(error)
             except BaseException as error:
-                failure.append(error)
-                streamer.end()
+                # Whatever kills this thread is not meant for the one that listens.
+                stream.finish(GenerationFailed(f"the generating thread was stopped ({type(error).__name__})"))
+                raise
 
         worker = threading.Thread(target=work, name="overlay-stream", daemon=True)
         worker.start()
-        finished = False
         try:
-            for piece in streamer:
-                if piece:
-                    yield piece
-            finished = True
+            yield from stream.pieces(worker)
         finally:
-            if not finished:
-                cancelled.set()
+            cancelled.set()
             worker.join()
-        if failure:
-            raise failure[0]
-        yield outcome[0]
 
     def score(self, rows: Sequence[Row], progress: Callable[[int], None] | None = None) -> list[Scored]:
         """Log-probability of each row's options as continuations of its prompt.
@@ -205,69 +211,75 @@ class LanguageModel:
         """
         if not all(row.options and all(row.options) for row in rows):
             raise ArgumentError("a row to score needs options, none of them empty", "give `options=(…, …)`")
-        results: list[Scored | None] = [None] * len(rows)
-        done = 0
-        for batch in self._batches(rows, [0] * len(rows)):
-            for index, scored in zip(batch, self._score_batch([rows[index] for index in batch]), strict=True):
-                results[index] = scored
-            done += len(batch)
-            if progress:
-                progress(done)
-        return [result for result in results if result is not None]
+        return self._in_batches(rows, [0] * len(rows), self._score_batch, progress, reuse=True)
 
     def observe(
         self, rows: Sequence[Row], *, pool: Pool = "ramp", progress: Callable[[int], None] | None = None
     ) -> list[Observation]:
-        """Block outputs of each row, pooled over its tokens of the current turn.
+        """Block outputs of each row, pooled over its tokens of the current turn, or over chosen positions.
 
         Position 0 is an attention sink of enormous norm and is left out.
+
+        Raises:
+            ArgumentError: an unknown pool, or a chosen position that a row doesn't have.
         """
-        results: list[Observation | None] = [None] * len(rows)
-        done = 0
-        for batch in self._batches(rows, [0] * len(rows)):
-            for index, seen in zip(batch, self._observe_batch([rows[index] for index in batch], pool), strict=True):
-                results[index] = seen
-            done += len(batch)
-            if progress:
-                progress(done)
-        return [result for result in results if result is not None]
+        if not (pool in ("ramp", "mean", "last") or (isinstance(pool, tuple) and pool and max(pool) < 0)):
+            raise ArgumentError(
+                f"'{pool}' is not a pool", "use ramp, mean, last, or positions counted from the end such as (-1, -2)"
+            )
+
+        def run(chosen: Sequence[Row], begun: Sequence[_Begun]) -> list[Observation]:
+            return self._observe_batch(chosen, [one.prompt for one in begun], pool)
+
+        return self._in_batches(rows, [0] * len(rows), run, progress, reuse=False)
 
     def residual_norms(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Median norm of the residual stream behind each block, (layers,), over all tokens but position 0."""
         rows = [Row(text=text) for text in texts]
         norms: list[list[Tensor]] = [[] for _ in range(self.layers)]
-        for batch in self._batches(rows, [0] * len(rows)):
-            prompts = [self.encode(rows[index]) for index in batch]
-            with self._influence([rows[index] for index in batch], prompts, record=True) as plan:
+
+        def run(chosen: Sequence[Row], begun: Sequence[_Begun]) -> list[None]:
+            prompts = [one.prompt for one in begun]
+            with self._influence(chosen, prompts, record=True) as plan:
                 ids, mask = self._pad(prompts)
                 self._forward(ids, mask, keep=1)
                 counted = mask.cumsum(-1) > 1
                 for layer, hidden in enumerate(plan.recorded):
-                    norms[layer].append(hidden.float().norm(dim=-1)[counted])
+                    if hidden is not None:
+                        norms[layer].append(hidden.float().norm(dim=-1)[counted])
+            return [None] * len(chosen)
+
+        self._in_batches(rows, [0] * len(rows), run, None, reuse=False)
         return np.array([float(torch.cat(parts).median()) for parts in norms], np.float32)
 
     def logits(self, tokens: Sequence[Sequence[int]], rows: Sequence[Row]) -> Iterator[tuple[int, Tensor]]:
-        """Next-token logits at every position of given `tokens`, under each row's intervention.
+        """Next-token logits at every position of given `tokens`, under each row's intervention (bans left out).
 
         Yields (index, logits) with logits of shape (tokens, vocabulary), float32, in batches of one
         fixed layout, so that runs which differ only in their interventions can be compared bit for bit.
         """
-        for batch in self._batches(rows, [0] * len(rows)):
-            prompts = [Encoded(tuple(tokens[index]), 0) for index in batch]
+        prompts = [Encoded(tuple(given), 0) for given in tokens]
+        loads = [
+            Load(len(prompt.tokens), len(prompt.tokens), self._residents.batch_key(row.intervention.adapters))
+            for prompt, row in zip(prompts, rows, strict=True)
+        ]
+        for batch in batches(loads):
             chosen = [rows[index] for index in batch]
-            with self._influence(chosen, prompts), self._exact():
-                ids, mask = self._pad(prompts)
+            with self._influence(chosen, [prompts[index] for index in batch]), self._exact():
+                ids, mask = self._pad([prompts[index] for index in batch])
                 output = self._forward(ids, mask)
             for place, index in enumerate(batch):
-                length = len(tokens[index])
-                yield index, output.logits[place, -length:].float()
+                given = prompts[index].tokens
+                logits = output.logits[place, -len(given) :].float()
+                biases = self._biases(rows[index].intervention)
+                yield index, add_biases(logits, given, biases) if biases else logits
 
     # --- adapters --------------------------------------------------------------------------------
 
     @property
     def adapters(self) -> Mapping[str, Path]:
         """Attached adapters by name. Attached means resident and asleep until a row uses it."""
-        return dict(self._adapters)
+        return {name: resident.folder for name, resident in self._residents.found.items()}
 
     def attach(self, name: str, folder: Path) -> None:
         """Make a LoRA adapter resident; it acts only on rows whose intervention names it.
@@ -276,151 +288,149 @@ class LanguageModel:
             AdapterError: the name is taken, the folder holds no safetensors weights, or they don't fit this model;
                 the model is then as it was before the call.
         """
-        if not (folder / "adapter_model.safetensors").is_file():
-            raise AdapterError(f"{folder} holds no adapter_model.safetensors", "only safetensors weights are loaded")
         with self._lock:
-            if name in self._adapters:
-                raise AdapterError(f"an adapter named '{name}' is already attached", "detach it first")
-            try:
-                self._load_adapter(_peft_name(name), str(folder))
-                self._sleep()
-            except BaseException as error:
-                # PEFT leaves what it loaded before the error in place, and awake.
-                self._remove_layers(_peft_name(name))
-                if not isinstance(error, Exception):
-                    raise
-                reason = " ".join(str(error).split())[:240] or type(error).__name__
-                raise AdapterError(
-                    f"the adapter in {folder} can't be attached as '{name}': {reason}",
-                    f"check that it was trained on '{self.name}'",
-                ) from error
-            self._adapters[name] = folder
-
-    def _load_adapter(self, peft_name: str, folder: str) -> None:
-        from peft import PeftConfig, PeftModel
-
-        if self._peft is None:
-            config = PeftConfig.from_pretrained(folder)
-            config.inference_mode = True
-            self._peft = PeftModel(self.module, config, adapter_name=peft_name)
-        result = self._peft.load_adapter(folder, peft_name, is_trainable=False)
-        missing = [key for key in result.missing_keys if f".{peft_name}." in key]
-        if missing or result.unexpected_keys:
-            raise AdapterError(f"weights missing: {missing[:2]}, not known: {result.unexpected_keys[:2]}")
-
-    def _remove_layers(self, peft_name: str) -> None:
-        from peft.tuners.tuners_utils import BaseTunerLayer
-
-        for parent in list(self.module.modules()):
-            for child_name, layer in list(parent.named_children()):
-                if isinstance(layer, BaseTunerLayer) and not self._adapters:
-                    setattr(parent, child_name, layer.get_base_layer())
-                elif isinstance(layer, BaseTunerLayer):
-                    layer.delete_adapter(peft_name)
-        if self._adapters:
-            self._peft.peft_config.pop(peft_name, None)
-            self._sleep()
-        else:
-            self._peft = None
-            if hasattr(self.module, "peft_config"):
-                del self.module.peft_config
+            self._residents.attach(name, folder, self.name)
 
     def detach(self, name: str) -> None:
         """Remove an attached adapter; after the last one the module is what it was before the first."""
         with self._lock:
-            if name not in self._adapters:
-                raise AdapterError(f"no adapter named '{name}' is attached", "`model.adapters` lists the attached ones")
-            del self._adapters[name]
-            if self._adapters:
-                # PEFT warns when it deletes an active adapter, asleep or not.
-                self._peft.base_model.set_adapter([])
-                self._peft.delete_adapter(_peft_name(name))
-                self._sleep()
-            else:
-                self.module = self._peft.unload()
-                self._peft = None
-                self._mark_trainable()
+            self._residents.detach(name)
 
-    def _mark_trainable(self) -> None:
-        """Keep every weight marked as trainable, as transformers loads it; nothing here ever trains it.
+    # --- batches ---------------------------------------------------------------------------------
 
-        PEFT freezes the base, and on a CPU torch then takes another bfloat16 kernel: 2.5 times slower
-        (0.5 s against 1.3 s for the same batch on two cores), and not bit-identical.
-        """
-        self.module.requires_grad_(True)
+    def _in_batches(
+        self,
+        rows: Sequence[Row],
+        extra: Sequence[int],
+        run: Callable[[Sequence[Row], Sequence[_Begun]], list[Result]],
+        progress: Callable[[int], None] | None,
+        *,
+        reuse: bool,
+    ) -> list[Result]:
+        """Run rows in batches of similar cost; results come back in order."""
+        results: dict[int, Result] = {}
+        with self._lock:
+            begun = self._begin(rows, reuse=reuse)
+            loads = [
+                Load(
+                    len(one.prompt.tokens) - one.known,
+                    len(one.prompt.tokens) + more,
+                    self._residents.batch_key(row.intervention.adapters),
+                )
+                for row, one, more in zip(rows, begun, extra, strict=True)
+            ]
+        for batch in batches(loads):
+            with self._lock:
+                found = run([rows[index] for index in batch], [begun[index] for index in batch])
+            results.update(zip(batch, found, strict=True))
+            if progress:
+                progress(len(results))
+        return [results[index] for index in range(len(rows))]
 
-    def _sleep(self) -> None:
-        self._peft.base_model.disable_adapter_layers()
-        self._mark_trainable()
+    def _begin(self, rows: Sequence[Row], *, reuse: bool) -> list[_Begun]:
+        """Encode prompts as tokens, and find or make the encodings that rows have in common."""
+        prompts = [self.encode(row) for row in rows]
+        if not all(prompt.tokens for prompt in prompts):
+            raise ArgumentError("a prompt has no tokens", "give some text")
+        if not reuse or not self.prefixes.limit:
+            return [_Begun(prompt, None, 0) for prompt in prompts]
+        begun = [self._look_up(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
+        keys = dict.fromkeys(one.key for one in begun if one.key is not None)
+        for key in keys:
+            members = [index for index, one in enumerate(begun) if one.key == key]
+            tokens = [np.asarray(prompts[index].tokens[: begun[index].limit], np.int64) for index in members]
+            for group, common in shared_groups(tokens, [begun[index].known for index in members]):
+                first = members[group[0]]
+                found = self._encode_prefix(rows[first], begun[first], common)
+                for place in group:
+                    index = members[place]
+                    begun[index] = replace(begun[index], found=found, known=common)
+        return begun
 
-    @contextlib.contextmanager
-    def _awake(self, uses: tuple[AdapterUse, ...]) -> Iterator[None]:
-        """The given adapters act inside the `with`, at their scales; all sleep again after it."""
-        if not uses:
-            yield
-            return
-        missing = [use.name for use in uses if use.name not in self._adapters]
-        if missing:
-            raise AdapterError(f"adapter '{missing[0]}' is not attached", "attach it with `model.attach(name, folder)`")
-        tuner = self._peft.base_model
-        scaled: list[tuple[Any, str, float]] = []
-        try:
-            tuner.enable_adapter_layers()
-            tuner.set_adapter([_peft_name(use.name) for use in uses])
-            for part in tuner.model.modules():
-                scaling = getattr(part, "scaling", None)
-                if not isinstance(scaling, dict):
-                    continue
-                for use in uses:
-                    name = _peft_name(use.name)
-                    if name in scaling:
-                        scaled.append((scaling, name, scaling[name]))
-                        scaling[name] = scaling[name] * use.scale
-            yield
-        finally:
-            for scaling, name, before in scaled:
-                scaling[name] = before
-            self._sleep()
+    def _look_up(self, row: Row, prompt: Encoded) -> _Begun:
+        # Only what lies before the current turn is shared, whatever the intervention: arms are batched alike.
+        limit = len(prompt.tokens) - 1 if row.text is not None else min(prompt.turn_start, len(prompt.tokens) - 1)
+        key = self._encoding_key(row.intervention, prompt, limit) if limit >= SHORTEST else None
+        if key is None:
+            return _Begun(prompt, None, limit)
+        found, known = self.prefixes.find(key, prompt.tokens[:limit])
+        return _Begun(prompt, key, limit, found, known)
+
+    def _encoding_key(self, intervention: Intervention, prompt: Encoded, limit: int) -> str | None:
+        """What the encoding of the first `limit` tokens depends on beside them; None if on this prompt alone."""
+        acting = []
+        for dose in intervention.doses:
+            if isinstance(dose.span, Positions):
+                return None
+            stretch = dose.span.within if isinstance(dose.span, When) else dose.span
+            if dose.coefficient and start_of(stretch, prompt.turn_start, prompt.generated_start) < limit:
+                acting.append(dose)
+        for focus in intervention.focus:
+            if focus.weight and start_of(focus.span, prompt.turn_start, prompt.generated_start) < limit:
+                return None
+        worn = self._residents.encoding_key(intervention.adapters)
+        return f"{Intervention(tuple(acting)).digest}:{worn}"
+
+    def _encode_prefix(self, row: Row, begun: _Begun, tokens: int) -> KeyValues:
+        """Encode the first `tokens` of a row's prompt once, from what is known of them, and keep the result."""
+        prefix = Encoded(begun.prompt.tokens[:tokens], begun.prompt.turn_start)
+        with self._influence([row], [prefix]):
+            cache = stack([(begun.found, begun.known)])
+            ids, mask = self._pad([prefix])
+            self._forward(ids[:, begun.known :], mask, keep=1, cache=cache, use_cache=True)
+            found = KeyValues.taken(cache, 0, 0, tokens)
+        self._keep(begun.key, prefix.tokens, found, tokens - begun.known)
+        return found
+
+    def _keep(self, key: str | None, tokens: Sequence[int], found: KeyValues, encoded: int) -> None:
+        if key is not None:
+            self.prefixes.keep(key, tokens, found)
+            self.prefixes.tokens_encoded += encoded
+
+    def _resumed(self, starts: Sequence[tuple[KeyValues | None, int]], prompts: Sequence[Encoded]) -> DynamicCache:
+        """The cache that a batch begins with. All rows encode equally many last tokens, so that nothing but padding
+        on the left separates a row's tokens."""
+        rest = max(len(prompt.tokens) - known for prompt, (_, known) in zip(prompts, starts, strict=True))
+        used = [max(0, len(prompt.tokens) - rest) for prompt in prompts]
+        self.prefixes.tokens_reused += sum(used)
+        return stack([(found, length) for (found, _), length in zip(starts, used, strict=True)])
 
     # --- one batch -------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _influence(self, rows: Sequence[Row], prompts: Sequence[Encoded], record: bool = False) -> Iterator[Any]:
+    def _influence(self, rows: Sequence[Row], prompts: Sequence[Encoded], record: bool = False) -> Iterator[Plan]:
+        """Everything the rows' interventions ask of the model acts inside the `with`, and nothing of it after."""
+        interventions = [row.intervention for row in rows]
         with (
             self._lock,
             torch.inference_mode(),
-            self._awake(rows[0].intervention.adapters),
-            self.steering.plan([row.intervention for row in rows], prompts, record=record) as plan,
+            self.steering.plan(
+                interventions,
+                prompts,
+                locate=lambda row, text: self._prompts.locate(rows[row], text),
+                record=record,
+            ) as plan,
+            self._residents.worn(plan, [intervention.adapters for intervention in interventions]),
         ):
             yield plan
 
-    def _batches(self, rows: Sequence[Row], extra: Sequence[int]) -> list[list[int]]:
-        """Indexes of rows to run together: same adapters, similar length, bounded rows and tokens.
-
-        The layout depends on lengths and adapters alone, never on doses: arms are batched alike.
-        """
-        lengths = [len(self.encode(row).tokens) + more for row, more in zip(rows, extra, strict=True)]
-        kinds: dict[tuple[AdapterUse, ...], list[int]] = {}
-        for index, row in enumerate(rows):
-            kinds.setdefault(row.intervention.adapters, []).append(index)
-        batches: list[list[int]] = []
-        for members in kinds.values():
-            members.sort(key=lambda index: lengths[index])
-            current: list[int] = []
-            for index in members:
-                if current and (
-                    len(current) == MAX_BATCH_ROWS or lengths[index] * (len(current) + 1) > MAX_BATCH_TOKENS
-                ):
-                    batches.append(current)
-                    current = []
-                current.append(index)
-            batches.append(current)
-        return [batch for batch in batches if batch]
+    def _biases(self, intervention: Intervention) -> tuple[tuple[tuple[int, ...], float], ...]:
+        """Logit biases by token ids. Raises InterventionError for tokens the vocabulary doesn't have."""
+        found = []
+        vocabulary = self.module.get_output_embeddings().weight.shape[0]
+        for bias in intervention.biases:
+            tokens = bias.target
+            if isinstance(tokens, str):
+                tokens = tuple(self.tokenizer(tokens, add_special_tokens=False)["input_ids"])
+            if not tokens or max(tokens) >= vocabulary:
+                raise InterventionError(
+                    f"a logit bias on {bias.target!r}, which is no token here", f"give ids from 0 to {vocabulary - 1}"
+                )
+            found.append((tokens, bias.nats))
+        return tuple(found)
 
     def _pad(self, prompts: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
         """Left-padded token ids and mask, each (rows, longest prompt)."""
-        if not all(prompt.tokens for prompt in prompts):
-            raise ArgumentError("a prompt has no tokens", "give some text")
         longest = max(len(prompt.tokens) for prompt in prompts)
         ids = torch.full((len(prompts), longest), self._pad_token)
         mask = torch.zeros_like(ids)
@@ -454,61 +464,110 @@ class LanguageModel:
 
     @contextlib.contextmanager
     def _exact(self) -> Iterator[None]:
-        before, self._exact_logits = self._exact_logits, True
+        self._exact_logits = True
         try:
             yield
         finally:
-            self._exact_logits = before
+            self._exact_logits = False
 
     def _generate_batch(
         self,
         rows: Sequence[Row],
-        streamer: Any = None,
+        begun: Sequence[_Begun],
+        stream: PieceStream | None = None,
         cancelled: threading.Event | None = None,
     ) -> list[Completion]:
-        prompts = [self.encode(row) for row in rows]
-        ids, mask = self._pad(prompts)
-        width = ids.shape[1]
-        endings = _RowEndings(rows, self.tokenizer, width, self._ends, cancelled)
-        sampler = RowSampler([row.sampling for row in rows], [row.seed for row in rows], width)
+        attempts = [
+            Attempt(
+                row,
+                one.prompt,
+                BanList(row.intervention.bans) if row.intervention.bans else None,
+                self._biases(row.intervention),
+            )
+            for row, one in zip(rows, begun, strict=True)
+        ]
+        starts: list[tuple[KeyValues | None, int]] = [(one.found, one.known) for one in begun]
+        waiting = self._run(attempts, starts, begun, stream, cancelled)
+        while waiting:
+            starts = [(attempt.resume, len(attempt.encoded.tokens) - 1) for attempt in waiting]
+            waiting = self._run(waiting, starts, (), stream, cancelled)
+        return [attempt.completion(self.tokenizer) for attempt in attempts]
+
+    def _run(
+        self,
+        attempts: Sequence[Attempt],
+        starts: Sequence[tuple[KeyValues | None, int]],
+        begun: Sequence[_Begun],
+        stream: PieceStream | None,
+        cancelled: threading.Event | None,
+    ) -> list[Attempt]:
+        """One pass of the library's own generation; returns the attempts that turned back and have to go on."""
+        traced = [row for row, attempt in enumerate(attempts) if attempt.row.trace_volatility]
+        twins = {row: len(attempts) + place for place, row in enumerate(traced)}
+        rows = [attempt.row for attempt in attempts]
+        rows += [replace(attempts[row].row, intervention=NOTHING) for row in traced]
+        prompts = [attempt.encoded for attempt in attempts] + [attempts[row].encoded for row in traced]
+        known = [*starts, *((attempts[row].twin_resume, self._twin_known(attempts[row])) for row in traced)]
+        for attempt in attempts:
+            attempt.turned_back = False
+            if stream is not None:
+                stream.begin(attempt.kept)
         settings = GenerationConfig(
-            max_new_tokens=max(row.sampling.max_tokens for row in rows),
+            max_new_tokens=max(attempt.row.sampling.max_tokens - len(attempt.kept) for attempt in attempts),
             do_sample=False,
             eos_token_id=list(self._ends) or None,
             pad_token_id=self._pad_token,
         )
         with self._influence(rows, prompts):
-            output = self.module.generate(
+            cache = self._resumed(known, prompts)
+            ids, mask = self._pad(prompts)
+            self.module.generate(
                 input_ids=ids,
                 attention_mask=mask,
+                past_key_values=cache,
                 generation_config=settings,
-                logits_processor=LogitsProcessorList([sampler]),
-                stopping_criteria=StoppingCriteriaList([endings]),
-                streamer=streamer,
+                logits_processor=LogitsProcessorList([Decoder(attempts, twins, self.tokenizer, self._ends)]),
+                stopping_criteria=StoppingCriteriaList(
+                    [Endings(attempts, twins, self.tokenizer, self._ends, cancelled)]
+                ),
+                streamer=stream,
             )
-        results: list[Completion] = []
-        for row, (prompt, tokens) in enumerate(zip(prompts, output[:, width:].tolist(), strict=True)):
-            count, ended = endings.result(row)
-            kept = tuple(tokens[:count])
-            text = self.decode(kept)
-            for stop in rows[row].sampling.stop:
-                text = text.split(stop, 1)[0]
-            results.append(Completion(text.strip(), kept, prompt.tokens, ended))
-        return results
+            pads = [ids.shape[1] - len(prompt.tokens) for prompt in prompts]
+            for row, one in enumerate(begun):
+                if attempts[row].row.text is None and one.limit - one.known >= SHORTEST:
+                    found = KeyValues.taken(cache, row, pads[row], one.limit)
+                    self._keep(one.key, one.prompt.tokens[: one.limit], found, one.limit - one.known)
+            waiting = [row for row, attempt in enumerate(attempts) if attempt.turned_back]
+            for row in waiting:
+                length = len(attempts[row].encoded.tokens) - 1
+                attempts[row].resume = KeyValues.taken(cache, row, pads[row], length)
+                if row in twins:
+                    attempts[row].twin_resume = KeyValues.taken(cache, twins[row], pads[row], length)
+        return [attempts[row] for row in waiting]
 
-    def _score_batch(self, rows: Sequence[Row]) -> list[Scored]:
-        prompts = [self.encode(row) for row in rows]
+    def _twin_known(self, attempt: Attempt) -> int:
+        return len(attempt.encoded.tokens) - 1 if attempt.twin_resume is not None else 0
+
+    def _score_batch(self, rows: Sequence[Row], begun: Sequence[_Begun]) -> list[Scored]:
+        prompts = [one.prompt for one in begun]
         owners = [index for index, row in enumerate(rows) for _ in row.options]
         options = [
-            list(self.tokenizer(option, add_special_tokens=False)["input_ids"])
+            tuple(self.tokenizer(option, add_special_tokens=False)["input_ids"])
             for row in rows
             for option in row.options
         ]
+        biases = [self._biases(row.intervention) for row in rows]
         with self._influence(rows, prompts), self._exact():
+            cache = self._resumed([(one.found, one.known) for one in begun], prompts)
             ids, mask = self._pad(prompts)
-            output = self._forward(ids, mask, keep=1, use_cache=True)
-            first = output.logits[:, -1].float().log_softmax(-1)
-        cache = output.past_key_values
+            passed = cache.get_seq_length()
+            output = self._forward(ids[:, passed:], mask, keep=1, cache=cache, use_cache=True)
+            first = output.logits[:, -1].float()
+            cache = output.past_key_values
+            for index, one in enumerate(begun):
+                if rows[index].text is None and one.limit - one.known >= SHORTEST:
+                    found = KeyValues.taken(cache, index, ids.shape[1] - len(one.prompt.tokens), one.limit)
+                    self._keep(one.key, one.prompt.tokens[: one.limit], found, one.limit - one.known)
         place = torch.tensor(owners, device=ids.device)
         cache.batch_select_indices(place)
         longest = max(map(len, options))
@@ -520,13 +579,14 @@ class LanguageModel:
         option_ids, option_mask = option_ids.to(ids.device), option_mask.to(ids.device)
         with self._influence([rows[owner] for owner in owners], [prompts[owner] for owner in owners]), self._exact():
             joint = torch.cat([mask[place], option_mask], 1)
-            rest = self._forward(option_ids, joint, cache=cache).logits.float().log_softmax(-1)
+            rest = self._forward(option_ids, joint, cache=cache).logits.float()
         totals = []
-        for index, tokens in enumerate(options):
-            total = first[owners[index], tokens[0]]
-            if len(tokens) > 1:
-                total = total + rest[index, torch.arange(len(tokens) - 1), torch.tensor(tokens[1:])].sum()
-            totals.append(float(total))
+        for index, (tokens, owner) in enumerate(zip(options, owners, strict=True)):
+            logits = torch.cat([first[owner][None], rest[index, : len(tokens) - 1]])
+            if biases[owner]:
+                logits = add_biases(logits, tokens, biases[owner], shift=1)
+            likely = logits.log_softmax(-1)
+            totals.append(float(likely[torch.arange(len(tokens)), torch.tensor(tokens, device=likely.device)].sum()))
         results: list[Scored] = []
         start = 0
         for row, prompt in zip(rows, prompts, strict=True):
@@ -536,8 +596,7 @@ class LanguageModel:
             start = stop
         return results
 
-    def _observe_batch(self, rows: Sequence[Row], pool: Pool) -> list[Observation]:
-        prompts = [self.encode(row) for row in rows]
+    def _observe_batch(self, rows: Sequence[Row], prompts: Sequence[Encoded], pool: Pool) -> list[Observation]:
         with self._influence(rows, prompts, record=True) as plan:
             ids, mask = self._pad(prompts)
             self._forward(ids, mask, keep=1)
@@ -546,6 +605,8 @@ class LanguageModel:
             counted = (positions >= starts[:, None]) & (mask > 0)
             # A single token has nothing but the sink: then the sink is all there is to see.
             counted = torch.where(counted.any(1, keepdim=True), counted, mask > 0)
+            if isinstance(pool, tuple):
+                counted = _chosen(pool, prompts, counted)
             weights = _pool_weights(counted, positions, pool)
             means = [
                 torch.einsum("rtw,rt->rw", hidden.float(), weights) for hidden in plan.recorded if hidden is not None
@@ -556,9 +617,16 @@ class LanguageModel:
         return [Observation(stacked[row], int(count)) for row, count in enumerate(counted.sum(1))]
 
 
-def _peft_name(name: str) -> str:
-    """The name an adapter has inside PEFT, which chokes on "train" and "keys" and loads "a" or "lora" wrongly."""
-    return f"adapter-{name}"
+def _chosen(places: tuple[int, ...], prompts: Sequence[Encoded], counted: Tensor) -> Tensor:
+    """Which columns stand for the chosen positions; rows end together, so these count from the end for all."""
+    for prompt in prompts:
+        if -min(places) > len(prompt.tokens):
+            raise ArgumentError(
+                f"position {min(places)} of a row of {len(prompt.tokens)} tokens", "choose positions every row has"
+            )
+    chosen = torch.zeros_like(counted)
+    chosen[:, list(places)] = True
+    return chosen
 
 
 def _pool_weights(counted: Tensor, positions: Tensor, pool: Pool) -> Tensor:
@@ -570,48 +638,6 @@ def _pool_weights(counted: Tensor, positions: Tensor, pool: Pool) -> Tensor:
     if pool == "ramp":
         weights = weights * weights.cumsum(1)
     return weights / weights.sum(1, keepdim=True)
-
-
-class _RowEndings(StoppingCriteria):
-    """Ends each row by itself: end token, stop string, its own length limit, or cancellation."""
-
-    def __init__(
-        self,
-        rows: Sequence[Row],
-        tokenizer: Any,
-        prompt_width: int,
-        ends: Sequence[int],
-        cancelled: threading.Event | None,
-    ) -> None:
-        self._rows = rows
-        self._tokenizer = tokenizer
-        self._width = prompt_width
-        self._ends = set(ends)
-        self._cancelled = cancelled
-        self._results: dict[int, tuple[int, Any]] = {}
-
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
-        count = input_ids.shape[1] - self._width
-        newest = input_ids[:, -1].tolist()
-        for index, row in enumerate(self._rows):
-            if index in self._results:
-                continue
-            if newest[index] in self._ends:
-                self._results[index] = (count - 1, "end")
-            elif row.sampling.stop and self._has_stop(input_ids[index, self._width :].tolist(), row.sampling.stop):
-                self._results[index] = (count, "stop")
-            elif count >= row.sampling.max_tokens:
-                self._results[index] = (count, "length")
-            elif self._cancelled is not None and self._cancelled.is_set():
-                self._results[index] = (count, "cancelled")
-        return torch.tensor([index in self._results for index in range(len(self._rows))], device=input_ids.device)
-
-    def _has_stop(self, tokens: list[int], stops: Sequence[str]) -> bool:
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return any(stop in text for stop in stops)
-
-    def result(self, row: int) -> tuple[int, Any]:
-        return self._results[row]
 
 
 def _end_tokens(module: Any, tokenizer: Any) -> tuple[int, ...]:

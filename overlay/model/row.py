@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,8 +14,9 @@ from overlay.model.intervention import NOTHING, Intervention
 
 Role = Literal["system", "user", "assistant"]
 
-Pool = Literal["ramp", "mean", "last"]
-"""How positions are averaged: "ramp" weighs them by how much text they have seen, rising linearly.
+Pool = Literal["ramp", "mean", "last"] | tuple[int, ...]
+"""How positions are averaged: "ramp" weighs them by how much text they have seen, rising linearly; chosen
+positions count from the end (-1 is the last) and weigh alike.
 
 Early tokens can't know yet what a text is about: on the embedded model the ramp separates acts of
 one theme from five foil sets better than the plain mean (README, design notes).
@@ -56,6 +58,7 @@ class Row:
         text: plain text instead of messages.
         options: what `score` scores, each as a continuation of the prompt.
         seed: the only source of this row's randomness.
+        trace_volatility: measure what each generated token cost, against the same prefix without the intervention.
     """
 
     messages: tuple[Message, ...] = ()
@@ -64,6 +67,7 @@ class Row:
     sampling: Sampling = Sampling()
     seed: int = 0
     options: tuple[str, ...] = ()
+    trace_volatility: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.messages) == (self.text is not None):
@@ -74,20 +78,49 @@ class Row:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A row's prompt as tokens; the current turn begins at `turn_start`."""
+    """A row's prompt as tokens; the current turn begins at `turn_start`; the last `kept` were generated before."""
 
     tokens: tuple[int, ...]
     turn_start: int
+    kept: int = 0
+
+    @property
+    def generated_start(self) -> int:
+        """The position of the first generated token."""
+        return len(self.tokens) - self.kept
+
+    def continued(self, tokens: Sequence[int]) -> Encoded:
+        """The same prompt, followed by what was generated so far."""
+        return Encoded(self.tokens[: self.generated_start] + tuple(tokens), self.turn_start, len(tokens))
+
+
+@dataclass(frozen=True)
+class Avoided:
+    """A banned text that the model turned towards, at which generated token, and the probability that was cut."""
+
+    text: str
+    step: int
+    mass: float
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What a row generated; `tokens` holds what was kept, `ended` says why it stopped."""
+    """What a row generated.
+
+    Attributes:
+        tokens: what was kept, without the token that ended it.
+        ended: why it stopped.
+        avoided: what the row's bans kept it from, in order.
+        volatility: KL(without ‖ with the intervention) of each kept token's distribution, nats; empty unless the row
+            asked for it. Bans are left out: what they cut would be infinite; `avoided` counts it.
+    """
 
     text: str
     tokens: tuple[int, ...]
     prompt_tokens: tuple[int, ...]
     ended: Literal["end", "stop", "length", "cancelled"]
+    avoided: tuple[Avoided, ...] = ()
+    volatility: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

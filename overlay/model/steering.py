@@ -1,4 +1,4 @@
-"""Steering: one permanent hook per decoder block, which does what the current plan says.
+"""Steering: permanent hooks on a model's body, blocks and attention, which do what the current plan says.
 
 The hooks are silent unless a plan is present, and a plan exists only inside `Steering.plan(...)`.
 """
@@ -6,8 +6,8 @@ The hooks are silent unless a plan is present, and a plan exists only inside `St
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,29 +16,8 @@ from torch import Tensor, nn
 from overlay.errors import InterventionError
 from overlay.model.blocks import Blocks
 from overlay.model.intervention import Intervention
+from overlay.model.plan import Gaze, Locate, Plan, compile_plan
 from overlay.model.row import Encoded
-
-
-@dataclass
-class _Layer:
-    """What one block adds: `deltas` (spans, rows, width), each from position `starts` (spans, rows) on."""
-
-    deltas: Tensor
-    starts: Tensor
-    total: Tensor
-    reached: bool = False
-
-
-@dataclass
-class Plan:
-    """What the hooks do during the forward passes of one batch."""
-
-    layers: dict[int, _Layer] = field(default_factory=dict)
-    last_start: int = 0
-    record: bool = False
-    recorded: list[Tensor | None] = field(default_factory=list)
-    positions: Tensor | None = None
-    """(rows, tokens): absolute positions of the tokens now passing, or None when all doses act on all of them."""
 
 
 class Steering:
@@ -50,11 +29,19 @@ class Steering:
         self._handles = [blocks.body.register_forward_pre_hook(self._before_body, with_kwargs=True)]
         for index, block in enumerate(blocks.modules):
             self._handles.append(block.register_forward_hook(self._after_block(index)))
+            self._handles.append(
+                blocks.attention[index].register_forward_pre_hook(self._before_attention(index), with_kwargs=True)
+            )
 
     @property
     def has_plan(self) -> bool:
         """Whether a plan is present (it never is outside a `with`)."""
         return self._plan is not None
+
+    @property
+    def current(self) -> Plan | None:
+        """The plan that is present, for hooks on parts that come and go (adapters)."""
+        return self._plan
 
     def remove(self) -> None:
         """Take the hooks off the model for good."""
@@ -68,71 +55,49 @@ class Steering:
         interventions: Sequence[Intervention],
         prompts: Sequence[Encoded],
         *,
+        locate: Locate,
         record: bool = False,
     ) -> Iterator[Plan]:
         """Steer every forward pass inside the `with`; row i gets intervention i.
 
         Raises:
-            InterventionError: a direction doesn't fit the model, or a dose reached no forward pass.
+            InterventionError: a direction doesn't fit the model, or a dose or focus reached no forward pass.
         """
-        if self._plan is not None:
+        # Whoever comes here holds the model's lock: a plan of another thread belongs to one that was killed.
+        if self._plan is not None and self._plan.thread == threading.get_ident():
             raise InterventionError("a plan is already present", "run one batch at a time on one model")
-        plan = self._compile(interventions, prompts)
+        parameter = next(self._blocks.body.parameters())
+        plan = compile_plan(
+            interventions,
+            prompts,
+            layers=len(self._blocks),
+            width=self._blocks.width,
+            heads=self._blocks.heads,
+            dtype=parameter.dtype,
+            device=parameter.device,
+            locate=locate,
+        )
         plan.record = record
         plan.recorded = [None] * len(self._blocks)
         self._plan = plan
         try:
             yield plan
-            missed = [index for index, layer in plan.layers.items() if not layer.reached]
+            missed = sorted({index for index, layer in plan.layers.items() if not layer.reached})
+            missed += sorted(plan.gazes.keys() - plan.gazed)
             if missed:
                 raise InterventionError(
-                    f"blocks {missed} were never run, so their doses did nothing", "report this model's architecture"
+                    f"blocks {missed} were never run, so what was to act there did nothing",
+                    "report this model's architecture",
                 )
         finally:
             self._plan = None
 
-    def _compile(self, interventions: Sequence[Intervention], prompts: Sequence[Encoded]) -> Plan:
-        rows, width = len(interventions), self._blocks.width
-        sums: dict[int, dict[int, Tensor]] = {}
-        starts: dict[tuple[int, int], list[int]] = {}
-        plan = Plan()
-        for row, (intervention, prompt) in enumerate(zip(interventions, prompts, strict=True)):
-            start_of = {"all": 0, "turn": prompt.turn_start, "generated": len(prompt.tokens)}
-            slots = {"all": 0, "turn": 1, "generated": 2}
-            for dose in intervention.doses:
-                if dose.direction.vectors.shape != (len(self._blocks), width):
-                    raise InterventionError(
-                        f"direction '{dose.direction.name}' has shape {dose.direction.vectors.shape}, this model needs "
-                        f"{(len(self._blocks), width)}",
-                        "it was made for another model: build it anew for this one",
-                    )
-                slot = slots[dose.span]
-                plan.last_start = max(plan.last_start, start_of[dose.span])
-                for block in dose.blocks:
-                    delta = torch.from_numpy(
-                        dose.direction.vectors[block] * (dose.coefficient * float(dose.direction.norms[block]))
-                    )
-                    by_slot = sums.setdefault(block, {})
-                    if slot not in by_slot:
-                        by_slot[slot] = torch.zeros(rows, width)
-                        starts[block, slot] = [0] * rows
-                    by_slot[slot][row] += delta
-                    starts[block, slot][row] = start_of[dose.span]
-        parameter = next(self._blocks.body.parameters())
-        for block, by_slot in sums.items():
-            deltas = torch.stack(list(by_slot.values())).to(parameter.device)
-            plan.layers[block] = _Layer(
-                deltas.to(parameter.dtype),
-                torch.tensor([starts[block, slot] for slot in by_slot], device=parameter.device),
-                deltas.sum(0).to(parameter.dtype).unsqueeze(1),
-            )
-        return plan
-
     def _before_body(self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         plan = self._plan
-        if plan is None or not plan.layers:
+        if plan is None or not (plan.layers or plan.gazes):
             return
-        if plan.last_start == 0:
+        plan.biases.clear()
+        if plan.last_start == 0 and not plan.gazes and not plan.always_place:
             plan.positions = None
             return
         tokens = args[0] if args else kwargs.get("input_ids")
@@ -145,15 +110,54 @@ class Steering:
             cache = kwargs.get("past_key_values")
             past = cache.get_seq_length() if cache is not None else 0
             positions = torch.arange(past, past + count, device=tokens.device).expand(tokens.shape[0], -1)
+            plan.pads = torch.zeros(tokens.shape[0], dtype=torch.long, device=tokens.device)
         elif mask.dim() == 2:
             # The tensor's length says nothing about padding or the cache; the mask does.
-            positions = mask.long().cumsum(-1)[:, -count:] - 1
+            seen = mask.long().cumsum(-1)
+            positions = seen[:, -count:] - 1
+            plan.pads = (seen == 0).sum(-1)
         else:
             raise InterventionError(
                 f"the model was run with an attention mask of shape {tuple(mask.shape)}",
                 "pass a padding mask of shape (rows, tokens)",
             )
-        plan.positions = None if int(positions.min()) >= plan.last_start else positions
+        plan.placed = positions
+        everywhere = not plan.always_place and int(positions.min()) >= plan.last_start
+        plan.positions = None if everywhere else positions
+
+    def _before_attention(self, index: int) -> Any:
+        def hook(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            plan = self._plan
+            gazes = plan.gazes.get(index) if plan is not None else None
+            if plan is None or not gazes:
+                return None
+            if "attention_mask" not in kwargs:
+                raise InterventionError(
+                    f"attention of block {index} takes no mask by name", "report this model's architecture"
+                )
+            plan.gazed.add(index)
+            return args, kwargs | {"attention_mask": self._biased(plan, gazes, index, args, kwargs)}
+
+        return hook
+
+    def _biased(
+        self, plan: Plan, gazes: tuple[Gaze, ...], index: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """The block's attention mask as an additive one, plus what the focus adds."""
+        hidden = args[0] if args else kwargs["hidden_states"]
+        mask = kwargs["attention_mask"]
+        queries = hidden.shape[1]
+        if mask is None:
+            cache = kwargs.get("past_key_values", kwargs.get("layer_past"))
+            past = cache.get_seq_length(index) if cache is not None else 0
+            places = torch.arange(past + queries, device=hidden.device)
+            mask = (places[None, :] <= places[past:, None])[None, None]
+        lowest = torch.finfo(hidden.dtype).min
+        if mask.dtype == torch.bool:
+            mask = torch.where(mask, 0.0, lowest)
+        bias = plan.attention_bias(gazes, mask.shape[-1], self._blocks.heads)
+        biased: Tensor = (mask.float() + bias).clamp(min=lowest).to(hidden.dtype)
+        return biased
 
     def _after_block(self, index: int) -> Any:
         def hook(block: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -166,12 +170,7 @@ class Steering:
             hidden = output[0] if isinstance(output, tuple) else output
             if layer is not None:
                 layer.reached = True
-                if plan.positions is None:
-                    hidden = hidden + layer.total
-                else:
-                    for delta, start in zip(layer.deltas, layer.starts, strict=True):
-                        acting = (plan.positions >= start[:, None]).to(hidden.dtype)
-                        hidden = hidden + delta[:, None, :] * acting[:, :, None]
+                hidden = layer.apply(hidden, plan.positions)
             if plan.record:
                 plan.recorded[index] = hidden
             return (hidden, *output[1:]) if isinstance(output, tuple) else hidden

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import resources
 
@@ -46,8 +46,14 @@ class VolatilityGauge:
     def measure(self, intervention: Intervention) -> Volatility:
         """Volatility of one intervention, nats per token; remembered by the intervention's digest.
 
+        Bans are left out: what they cut would be infinite. So is a focus on a text, which no neutral text holds.
         An adapter is known by its name only and may be trained anew under it: those are measured each time.
         """
+        intervention = replace(
+            intervention,
+            bans=(),
+            focus=tuple(focus for focus in intervention.focus if not isinstance(focus.keys, str)),
+        )
         with self._lock:
             known = self._known.get(intervention.digest)
             if known is None:

