@@ -1,8 +1,10 @@
 """The room of axes: directions of the residual stream that have shown what they are.
 
-In go contrast texts (and a model to read them); out come axes with their evidence: held-out
-separation from negatives, foils and neutral text, and the dose that spends the budget. An axis is
-never used before it passed its checks, nor on another model than the one it was made on.
+In go contrast texts (and a model to read them), or control vectors of llama.cpp; out come axes with
+their evidence: held-out separation from negatives, foils and neutral text, and what their doses cost
+and do, beside random directions. An axis is never used before it passed its checks (unless a person
+forced it, and then it says so), beyond the dose at which text falls apart, nor on another model than
+the one it was made on.
 """
 
 from __future__ import annotations
@@ -10,12 +12,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from overlay.axes.axis import Axis, Calibration, Evidence, load_axis
+from overlay.axes.axis import Axis, Evidence, load_axis
+from overlay.axes.calibration import Calibration, calibrate
+from overlay.axes.calibration_page import calibration_record, calibration_tables, findings, write_page
 from overlay.axes.contrast import ContrastSet, find_words, read_contrast
+from overlay.axes.control_vector import ControlVector, read_control_vector
 from overlay.axes.library import AxisLibrary, AxisStatus
+from overlay.axes.pooling import read_pool, write_pool
+from overlay.axes.random_direction import random_direction
+from overlay.axes.response import even_doses
+from overlay.axes.separation import read_method
 
 if TYPE_CHECKING:
-    from overlay.axes.build import build_axis, calibrate, random_direction
+    from overlay.axes.build import build_axis
 
 __all__ = [
     "Axis",
@@ -23,18 +32,28 @@ __all__ = [
     "AxisStatus",
     "Calibration",
     "ContrastSet",
+    "ControlVector",
     "Evidence",
     "build_axis",
     "calibrate",
+    "calibration_record",
+    "calibration_tables",
+    "even_doses",
     "find_words",
+    "findings",
     "load_axis",
     "random_direction",
     "read_contrast",
+    "read_control_vector",
+    "read_method",
+    "read_pool",
+    "write_page",
+    "write_pool",
 ]
 
 
 def __getattr__(name: str) -> Any:
     # Building needs the model room, and with it torch; reading an axis's evidence does not.
-    if name in ("build_axis", "calibrate", "random_direction"):
-        return getattr(importlib.import_module("overlay.axes.build"), name)
+    if name == "build_axis":
+        return importlib.import_module("overlay.axes.build").build_axis
     raise AttributeError(f"module 'overlay.axes' has no attribute '{name}'")

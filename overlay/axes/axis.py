@@ -11,11 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from overlay.errors import AxisMissing, AxisUnproven, RecordDamaged, WrongBaseModel
-from overlay.model import Direction, Dose, Span
+from overlay.axes.calibration import Calibration
+from overlay.axes.pooling import check_pool
+from overlay.errors import AxisMissing, AxisUnproven, InterventionError, RecordDamaged, WrongBaseModel
+from overlay.model import Direction, Dose, Pool, Span
 from overlay.records import storage_errors
 
-FORMAT = "overlay-axis-2"
+FORMAT = "overlay-axis-3"
+
+ROUNDING = 1e-9
+"""What an amount that was computed from the limit may exceed it by."""
 
 _FACTS = (
     "name",
@@ -28,6 +33,8 @@ _FACTS = (
     "model_digest",
     "data_digest",
     "lexicon",
+    "pool",
+    "forced",
 )
 
 REQUIRED_AUROC = 0.80
@@ -44,6 +51,8 @@ class Evidence:
     Attributes:
         auroc: by group, each text scored by an axis that saw neither it nor its twin.
         auroc_ablated: the same after the words that tell the groups apart best were removed.
+        pairs_in_order: share of held-out pairs whose positive text reads above its twin: below half, the
+            axis points the wrong way.
         against_sign: share of held-out positive texts that read below the median of neutral text.
         halves_cosine: agreement of the axes made from either half of the data, mean over its blocks.
         confirmation: by group, AUROC of the finished axis on texts that no choice was made on; empty
@@ -51,18 +60,27 @@ class Evidence:
         writing: by group, how much the budget dose raises the log-probability of such texts, nats per
             token: half the difference between the dose and its reverse, so that what any
             disturbance does cancels out. Empty when there are no confirmation texts.
+        acts_against_sign: share of fresh positive texts that the dose makes less likely, measured as
+            `writing`: a mean hides that a vector may turn many inputs the wrong way (Tan et al. 2024,
+            "Analyzing the generalization and reliability of steering vectors"). None without such texts.
+
+    An axis that no text was read on, such as an imported one, has no evidence: all is empty or None.
     """
 
-    auroc: dict[str, float]
-    auroc_ablated: dict[str, float]
-    against_sign: float
-    halves_cosine: float
+    auroc: dict[str, float] = field(default_factory=dict)
+    auroc_ablated: dict[str, float] = field(default_factory=dict)
+    pairs_in_order: float | None = None
+    against_sign: float | None = None
+    halves_cosine: float | None = None
     confirmation: dict[str, float] = field(default_factory=dict)
     writing: dict[str, float] = field(default_factory=dict)
+    acts_against_sign: float | None = None
 
     @property
     def failures(self) -> list[str]:
         """Why the axis may not be used; empty when it passed."""
+        if not self.auroc:
+            return ["it has no texts, so nothing shows what it is a direction of"]
         found = [
             f"held-out AUROC against {group} is {value:.2f}, below {REQUIRED_AUROC:.2f}"
             for group, value in self.auroc.items()
@@ -73,6 +91,10 @@ class Evidence:
             for group, value in self.auroc_ablated.items()
             if value < REQUIRED_AUROC_ABLATED
         ]
+        if self.pairs_in_order is not None and self.pairs_in_order < 0.5:
+            found.append(
+                f"only {self.pairs_in_order:.0%} of held-out texts read above their twins: it points backwards"
+            )
         found += [
             f"its dose makes {group} texts likelier by {value:+.3f} nats per token, "
             f"its own by {self.writing['positive']:+.3f}"
@@ -83,27 +105,14 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """What doses of an axis cost on neutral text.
-
-    Attributes:
-        budget: the volatility, nats per token, that `budget_dose` spends in the dearer of its two signs.
-        budget_dose: coefficient, as a fraction of each block's median residual norm.
-        response: (dose, mean KL, 95th percentile of KL) of every dose that was measured, by dose.
-    """
-
-    budget: float
-    budget_dose: float
-    response: tuple[tuple[float, float, float], ...]
-
-
-@dataclass(frozen=True)
 class Axis:
     """A direction per block, where it is read and where it acts, what it reads on neutral text, and its evidence.
 
     Attributes:
         blocks: where a dose acts. reading_blocks: where observations are read.
         neutral_mean, neutral_deviation: its readings on neutral texts that it was not made from.
+        pool: over which positions it is read; it was made from activations pooled alike.
+        forced: a person decided that it may be used even if it did not pass its checks.
     """
 
     name: str
@@ -119,13 +128,21 @@ class Axis:
     lexicon: tuple[str, ...]
     evidence: Evidence
     calibration: Calibration
+    pool: Pool = "ramp"
+    forced: bool = False
+
+    @property
+    def proven(self) -> bool:
+        """Whether it passed its checks; forcing an axis does not prove it."""
+        return not self.evidence.failures
 
     def require_proof(self) -> None:
-        """Raise AxisUnproven, with the reasons, unless the axis passed its checks."""
-        if failures := self.evidence.failures:
+        """Raise AxisUnproven, with the reasons, unless the axis passed its checks or was forced."""
+        if not self.proven and not self.forced:
             raise AxisUnproven(
-                f"axis '{self.name}' did not pass its checks: {'; '.join(failures)}",
-                "improve its texts, blocks or method and build it again",
+                f"axis '{self.name}' did not pass its checks: {'; '.join(self.evidence.failures)}",
+                "improve its texts, blocks or method and build it again; with --force it may be used unproven, and "
+                "every result will say so",
             )
 
     def project(self, activations: NDArray[np.float32]) -> float:
@@ -133,8 +150,24 @@ class Axis:
         return (project(activations, self.direction, self.reading_blocks) - self.neutral_mean) / self.neutral_deviation
 
     def dose(self, amount: float, span: Span = "all") -> Dose:
-        """`amount` times the budget dose of this axis."""
-        return Dose(self.direction, amount * self.calibration.budget_dose, self.blocks, span)
+        """`amount` times the budget dose of this axis.
+
+        Raises:
+            InterventionError: text falls apart under such a dose.
+        """
+        coefficient, limit = amount * self.calibration.budget_dose, self.calibration.limit
+        if abs(coefficient) > limit * (1 + ROUNDING):
+            raise InterventionError(
+                f"a dose of {coefficient:+.4f} of axis '{self.name}' is beyond {limit:.4f} of the residual norm, "
+                f"up to which {self.model_name} was found to write coherent text",
+                f"give at most {self.reach:.2f} times the budget dose, up or down",
+            )
+        return Dose(self.direction, coefficient, self.blocks, span)
+
+    @property
+    def reach(self) -> float:
+        """The largest amount that `dose` gives: the coherent limit, in budget doses."""
+        return self.calibration.limit / self.calibration.budget_dose
 
     def save(self, folder: Path) -> Path:
         """Write NAME.safetensors into `folder`, whole or not at all."""
@@ -143,7 +176,7 @@ class Axis:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.safetensors"
         facts = {key: getattr(self, key) for key in _FACTS}
-        facts |= {"evidence": asdict(self.evidence), "calibration": asdict(self.calibration)}
+        facts |= {"evidence": asdict(self.evidence), "calibration": self.calibration.to_json()}
         with storage_errors(path), tempfile.TemporaryDirectory(prefix=".axis-", dir=folder) as temporary:
             written = Path(temporary) / path.name
             save_file(
@@ -187,15 +220,16 @@ def load_axis(path: Path, model_digest: str | None = None) -> Axis:
 
 
 def _from_facts(facts: dict[str, Any], direction: Direction) -> Axis:
-    calibration = facts.pop("calibration")
-    response = tuple((dose, mean, p95) for dose, mean, p95 in calibration["response"])
     facts |= {key: tuple(facts[key]) for key in ("blocks", "reading_blocks", "lexicon")}
+    facts["pool"] = check_pool(tuple(facts["pool"]) if isinstance(facts["pool"], list) else facts["pool"])
+    if not isinstance(facts["forced"], bool):
+        raise TypeError("'forced' is neither true nor false")
     return Axis(
         **facts
         | {
             "direction": direction,
             "evidence": Evidence(**facts["evidence"]),
-            "calibration": Calibration(calibration["budget"], calibration["budget_dose"], response),
+            "calibration": Calibration.from_json(facts["calibration"]),
         }
     )
 

@@ -8,24 +8,27 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import RootModel, model_validator
+from pydantic import PlainValidator, RootModel, model_validator
 
-from overlay.axes.axis import Axis, Calibration, Evidence, project
+from overlay.axes.axis import Axis, Evidence, project
+from overlay.axes.calibration import calibrate
 from overlay.axes.contrast import ContrastSet
-from overlay.axes.separation import METHODS, Activations
-from overlay.documents import read_document
+from overlay.axes.pooling import check_pool
+from overlay.axes.separation import METHODS, Activations, read_method
+from overlay.axes.text import Text, change_text, likelihood_row, parse_text, text_parts, text_row
+from overlay.documents import MistakeAt, read_document
 from overlay.errors import ArgumentError
 from overlay.model import (
-    NO_VOLATILITY,
     Direction,
     Dose,
     Intervention,
     LanguageModel,
+    Pool,
     Row,
-    Volatility,
     VolatilityGauge,
     neutral_texts,
 )
@@ -35,18 +38,8 @@ FOLDS = 4
 TELLING_WORDS = 40
 """How many of the words that tell positive texts from the others are removed for the ablated check."""
 
-LARGEST_DOSE = 1.0
-"""A dose as large as the residual stream; text falls apart long before, at about 0.05 on the embedded model."""
-
-CALIBRATION_TOLERANCE = 0.03
-"""The budget dose may fall short of the budget by this share; it never exceeds it."""
-
-
 WRITING_TEXTS = 12
 """Confirmation texts a group on which the effect of the dose is measured: three passes over each."""
-
-OPENING_WORDS = 3
-"""Words of a text that are given before the likelihood of the rest is scored."""
 
 
 def steering_blocks(layers: int) -> tuple[int, ...]:
@@ -75,8 +68,9 @@ def build_axis(
     *,
     method: str = "discriminant",
     blocks: Sequence[int] | None = None,
+    pool: Pool = "ramp",
     budget: float = 0.15,
-    confirmation: Mapping[str, Sequence[str]] | None = None,
+    confirmation: Mapping[str, Sequence[Text]] | None = None,
     progress: Progress | None = None,
 ) -> Axis:
     """Build an axis, gather its held-out evidence and find the dose that spends `budget` nats per token.
@@ -84,118 +78,98 @@ def build_axis(
     An axis that fails its checks is still returned: `axis.require_proof()` refuses it.
 
     Raises:
-        ArgumentError: unknown method, or blocks that the model doesn't have.
+        ArgumentError: unknown method or pool, blocks that the model doesn't have, or texts in which the
+            model sees no difference.
     """
-    if method not in METHODS:
-        raise ArgumentError(f"'{method}' is not a method", f"use one of {', '.join(METHODS)}")
+    read_method(method)
     chosen = tuple(steering_blocks(model.layers) if blocks is None else blocks)
     if not chosen or not all(0 <= block < model.layers for block in chosen):
         raise ArgumentError(f"blocks {chosen} of {model.name}", f"give blocks from 0 to {model.layers - 1}")
+    check_pool(pool)
+    _require_difference(contrast, model)
     progress = progress or SilentProgress()
     norms = model.residual_norms(neutral_texts())
     groups = contrast.groups()
-    seen = _observe(groups, model, norms, progress, "reading the contrast texts")
-    ablated = _observe(_without_telling_words(groups), model, norms, progress, "reading them without telling words")
-    direction = _direct(contrast.name, method, seen, norms)
     reading = reading_blocks(model.layers)
+    seen = _observe(groups, model, pool, norms, progress, "reading the contrast texts")
+    direction = _direct(contrast.name, method, seen, norms)
+    _require_direction(direction, sorted({*chosen, *reading}))
+    bare = _without_telling_words(groups)
+    ablated = _observe(bare, model, pool, norms, progress, "reading them without telling words")
     evidence = _evidence(method, seen, ablated, norms, reading)
     calibration = calibrate(direction, chosen, gauge, budget, progress)
     if confirmation:
-        fresh = _observe(confirmation, model, norms, progress, "reading the confirmation texts")
+        fresh = _observe(confirmation, model, pool, norms, progress, "reading the confirmation texts")
+        effects = _writing(confirmation, Dose(direction, calibration.budget_dose, chosen), model, progress)
         evidence = replace(
             evidence,
             confirmation=_separation(fresh, direction, norms, reading),
-            writing=_writing(confirmation, Dose(direction, calibration.budget_dose, chosen), model, progress),
+            writing={group: float(np.mean(found)) for group, found in effects.items()},
+            acts_against_sign=float(np.mean(np.array(effects["positive"]) < 0)),
         )
-    neutral = model.observe([Row(text=text) for text in neutral_texts()])
-    readings = [project(one.activations, direction, reading) for one in neutral]
+    neutral_mean, neutral_deviation = neutral_reading(direction, reading, pool, model)
     return Axis(
         name=contrast.name,
         method=method,
         direction=direction,
         blocks=chosen,
         reading_blocks=reading,
-        neutral_mean=float(np.mean(readings)),
-        neutral_deviation=float(np.std(readings, ddof=1)),
+        neutral_mean=neutral_mean,
+        neutral_deviation=neutral_deviation,
         model_name=model.name,
         model_digest=model.digest,
         data_digest=contrast.digest,
         lexicon=contrast.lexicon + contrast.lexicon_ru,
         evidence=evidence,
         calibration=calibration,
+        pool=pool,
     )
 
 
-def calibrate(
-    direction: Direction,
-    blocks: tuple[int, ...],
-    gauge: VolatilityGauge,
-    budget: float,
-    progress: Progress | None = None,
-) -> Calibration:
-    """Find the largest dose whose volatility stays within `budget` under either sign, nats per token.
-
-    KL grows with the square of a small dose, so each measurement tells where to look next.
-
-    Raises:
-        ArgumentError: the budget isn't above 0, or no dose up to the size of the residual stream spends it.
-    """
-    if budget <= 0:
-        raise ArgumentError(f"a budget of {budget} nats", "give a number above 0")
-    measured: dict[float, Volatility] = {0.0: NO_VOLATILITY}
-    dose, low, high = 0.01, 0.0, math.inf
-    for attempt in range(12):
-        if progress:
-            progress.step("calibrating the dose", attempt, 12)
-        for sign in (dose, -dose):
-            measured[sign] = gauge.measure(Intervention((Dose(direction, sign, blocks),)))
-        cost = max(measured[dose].mean, measured[-dose].mean)
-        if cost <= budget:
-            low = dose
-            if cost >= budget * (1 - CALIBRATION_TOLERANCE):
-                break
-        else:
-            high = dose
-        step = dose * math.sqrt(budget * (1 - CALIBRATION_TOLERANCE / 2) / max(cost, 1e-9))
-        dose = step if low < step < high else (low + min(high, 4 * max(low, 1e-4))) / 2
-        if dose > LARGEST_DOSE:
-            raise ArgumentError(
-                f"a budget of {budget} nats per token can't be spent on '{direction.name}': even a dose as large as "
-                "the residual stream costs less",
-                "give a smaller budget, or other blocks",
-            )
-    response = tuple((dose, measured[dose].mean, measured[dose].p95) for dose in sorted(measured))
-    return Calibration(budget, low, response)
+def neutral_reading(
+    direction: Direction, blocks: tuple[int, ...], pool: Pool, model: LanguageModel
+) -> tuple[float, float]:
+    """Mean and deviation of what a direction reads on the fixed neutral texts, in residual norms."""
+    seen = model.observe([Row(text=text) for text in neutral_texts()], pool=pool)
+    readings = [project(one.activations, direction, blocks) for one in seen]
+    return float(np.mean(readings)), float(np.std(readings, ddof=1))
 
 
-def random_direction(like: Direction, blocks: tuple[int, ...], seed: int) -> Direction:
-    """A random direction that agrees with itself from block to block exactly as `like` does.
+def _require_difference(contrast: ContrastSet, model: LanguageModel) -> None:
+    """Texts that differ on paper may be the same tokens: a chat template strips blanks, a tokenizer folds case."""
+    positive, negative = (
+        sorted(model.encode(text_row(text)).tokens for text in texts)
+        for texts in (contrast.positive, contrast.negative)
+    )
+    if positive == negative:
+        raise ArgumentError(
+            f"the positive and negative texts of axis '{contrast.name}' are the same tokens to {model.name}: texts "
+            "without differences make no direction",
+            "let them differ in more than blanks and spelling",
+        )
 
-    Independent draws per block would cancel out along the residual stream, and be too weak a
-    control: the cosines between the blocks of the drawn direction are those of `like`.
-    """
-    chosen = list(blocks)
-    vectors = like.vectors[chosen].astype(np.float64)
-    values, turns = np.linalg.eigh(vectors @ vectors.T)
-    root = turns * np.sqrt(values.clip(min=0))
-    drawn = np.random.default_rng([seed, len(chosen)]).standard_normal((like.vectors.shape[1], len(chosen)))
-    basis, _ = np.linalg.qr(drawn)
-    mixed = root @ basis.T
-    placed = np.zeros_like(like.vectors)
-    placed[chosen] = mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
-    return Direction(f"random-{seed}", placed, like.norms)
+
+def _require_direction(direction: Direction, blocks: Sequence[int]) -> None:
+    undefined = [block for block in blocks if not direction.vectors[block].any()]
+    if undefined:
+        raise ArgumentError(
+            f"the texts of axis '{direction.name}' make no direction at blocks {undefined}: positive and negative "
+            "texts are the same there on average",
+            "give texts that differ in what is meant, or use another method",
+        )
 
 
 def _observe(
-    groups: Mapping[str, Sequence[str]],
+    groups: Mapping[str, Sequence[Text]],
     model: LanguageModel,
+    pool: Pool,
     norms: NDArray[np.float32],
     progress: Progress,
     what: str,
 ) -> dict[str, Activations]:
     """Activations of all texts by group, in units of each block's residual norm."""
-    rows = [Row(text=text) for texts in groups.values() for text in texts]
-    found = model.observe(rows, progress=lambda done: progress.step(what, done, len(rows)))
+    rows = [text_row(text) for texts in groups.values() for text in texts]
+    found = model.observe(rows, pool=pool, progress=lambda done: progress.step(what, done, len(rows)))
     stacked = np.stack([seen.activations for seen in found]) / norms[None, :, None]
     result: dict[str, Activations] = {}
     start = 0
@@ -218,6 +192,11 @@ def _evidence(
     blocks: tuple[int, ...],
 ) -> Evidence:
     """Each text is read by an axis made without it, its twin and a quarter of everything else."""
+    # A block's direction depends on that block alone: the others need not be made.
+    norms = norms[list(blocks)]
+    seen = {group: found[:, list(blocks)] for group, found in seen.items()}
+    ablated = {group: found[:, list(blocks)] for group, found in ablated.items()}
+    blocks = tuple(range(len(blocks)))
     whole: dict[str, list[float]] = {group: [] for group in seen}
     bare: dict[str, list[float]] = {group: [] for group in seen}
     for fold in range(FOLDS):
@@ -230,12 +209,12 @@ def _evidence(
     halves = [
         _direct("half", method, {group: found[half::2] for group, found in seen.items()}, norms) for half in (0, 1)
     ]
-    chosen = list(blocks)
-    cosines = (halves[0].vectors[chosen] * halves[1].vectors[chosen]).sum(-1)
+    cosines = (halves[0].vectors * halves[1].vectors).sum(-1)
     others = [group for group in seen if group != "positive"]
     return Evidence(
         auroc={group: auroc(whole["positive"], whole[group]) for group in others},
         auroc_ablated={group: auroc(bare["positive"], bare[group]) for group in others},
+        pairs_in_order=float(np.mean(np.array(whole["positive"]) > np.array(whole["negative"]))),
         against_sign=float(np.mean(np.array(whole["positive"]) < np.median(whole["neutral"]))),
         halves_cosine=float(cosines.mean()),
     )
@@ -254,39 +233,38 @@ def _separation(
 
 
 def _writing(
-    groups: Mapping[str, Sequence[str]], dose: Dose, model: LanguageModel, progress: Progress
-) -> dict[str, float]:
-    """Half the difference that a dose and its reverse make to the likelihood of each group, nats per token."""
-    texts = [(group, text.split()) for group, found in groups.items() for text in found[:WRITING_TEXTS]]
+    groups: Mapping[str, Sequence[Text]], dose: Dose, model: LanguageModel, progress: Progress
+) -> dict[str, list[float]]:
+    """Half the difference that a dose and its reverse make to the likelihood of each text, nats per token."""
+    texts = [(group, likelihood_row(text)) for group, found in groups.items() for text in found[:WRITING_TEXTS]]
     passes: list[list[float]] = []
     for number, sign in enumerate((1, -1)):
         progress.step("measuring what the dose writes", number, 2)
         intervention = Intervention((dose,)) * sign
-        rows = [
-            Row(
-                text=" ".join(words[:OPENING_WORDS]),
-                options=(" " + " ".join(words[OPENING_WORDS:]),),
-                intervention=intervention,
-            )
-            for _, words in texts
-        ]
+        rows = [replace(row, intervention=intervention) for _, row in texts]
         passes.append([scored.per_token[0] for scored in model.score(rows)])
     found: dict[str, list[float]] = {}
     for (group, _), up, down in zip(texts, *passes, strict=True):
         found.setdefault(group, []).append((up - down) / 2)
-    return {group: float(np.mean(values)) for group, values in found.items()}
+    return found
 
 
-def read_confirmation(path: Path) -> dict[str, tuple[str, ...]]:
+def read_confirmation(path: Path) -> dict[str, tuple[Text, ...]]:
     """Read texts by group that only confirm an axis. Raises DocumentError."""
     return read_document(path, _Confirmation).root
 
 
-class _Confirmation(RootModel[dict[str, tuple[str, ...]]]):
+class _Confirmation(RootModel[dict[str, tuple[Annotated[Text, PlainValidator(parse_text)], ...]]]):
     @model_validator(mode="after")
     def _has_positive(self) -> _Confirmation:
         if not self.root.get("positive") or len(self.root) < 2 or not all(self.root.values()):
             raise ValueError("expected the group 'positive' and at least one other, none of them empty")
+        for group, texts in self.root.items():
+            for index, text in enumerate(texts):
+                try:
+                    likelihood_row(text)
+                except ArgumentError as error:
+                    raise MistakeAt((group, index), f"{error.problem}: {error.next_step}") from None
         return self
 
 
@@ -297,7 +275,7 @@ def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
     return float(roc_auc_score([1] * len(positive) + [0] * len(negative), [*positive, *negative]))
 
 
-def _without_telling_words(groups: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def _without_telling_words(groups: Mapping[str, Sequence[Text]]) -> dict[str, list[Text]]:
     """All texts without the words whose log odds tell the positive group from the others best."""
     inside = Counter(word for text in groups["positive"] for word in set(_words(text)))
     outside = Counter(
@@ -314,15 +292,13 @@ def _without_telling_words(groups: Mapping[str, Sequence[str]]) -> dict[str, lis
     common = [word for word, count in inside.items() if count >= 2]
     telling = set(sorted(common, key=log_odds, reverse=True)[:TELLING_WORDS])
     pattern = re.compile(r"[^\W\d_]+'?[^\W\d_]*")
-    return {
-        group: [
-            re.sub(r"\s+", " ", pattern.sub(lambda m: "" if m.group().lower() in telling else m.group(), text)).strip()
-            or "."
-            for text in texts
-        ]
-        for group, texts in groups.items()
-    }
+
+    def strip(part: str) -> str:
+        bare = pattern.sub(lambda match: "" if match.group().lower() in telling else match.group(), part)
+        return re.sub(r"\s+", " ", bare).strip() or "."
+
+    return {group: [change_text(text, strip) for text in texts] for group, texts in groups.items()}
 
 
-def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+'?[^\W\d_]*", text.lower())
+def _words(text: Text) -> list[str]:
+    return [word for part in text_parts(text) for word in re.findall(r"[^\W\d_]+'?[^\W\d_]*", part.lower())]

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
+from overlay.axes.text import Text, parse_text, text_content, text_parts
 from overlay.documents import Document, MistakeAt, read_document
 
-Texts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=8)]
+Texts = Annotated[tuple[Annotated[Text, PlainValidator(parse_text)], ...], Field(min_length=8)]
 """At least eight texts: with fewer, four-fold held-out checks mean nothing."""
 
 
@@ -22,7 +23,8 @@ class ContrastSet(Document):
 
     `negative[i]` is the matched twin of `positive[i]`. `lexicon` names the state: none of these
     words may stand in a text, so that the axis can't be an axis of words, and the leak audit
-    looks for them in every context.
+    looks for them in every context. Each text is a string, or a chat: a list of messages with `role`
+    and `text`, whose last message is what the axis is made from.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -36,28 +38,37 @@ class ContrastSet(Document):
 
     @model_validator(mode="after")
     def _state_is_never_named(self) -> ContrastSet:
+        if taken := {"positive", "negative", "neutral"} & set(self.foils):
+            raise MistakeAt(("foils", min(taken)), f"a foil can't be named '{min(taken)}': give it another name")
         words = find_words(self.lexicon + self.lexicon_ru)
         for group, texts in self.groups().items():
+            place = ("foils", group) if group in self.foils else (group,)
             for index, text in enumerate(texts):
-                if named := words(text):
-                    place = ("foils", group, index) if group in self.foils else (group, index)
-                    raise MistakeAt(place, f"this text names the state ('{named[0]}'): say it without that word")
-        if set(self.positive) & set(self.negative):
-            raise ValueError("positive and negative share a text: they must differ")
+                for part, written in enumerate(text_parts(text)):
+                    if named := words(written):
+                        inside = () if isinstance(text, str) else (part, "text")
+                        raise MistakeAt(
+                            (*place, index, *inside),
+                            f"this text names the state ('{named[0]}'): say it without that word",
+                        )
+        for index, text in enumerate(self.negative):
+            if text in self.positive:
+                raise MistakeAt(("negative", index), "positive and negative share a text: they must differ")
         if len(self.positive) != len(self.negative):
             raise ValueError(
                 f"{len(self.positive)} positive and {len(self.negative)} negative texts: each needs its twin"
             )
         return self
 
-    def groups(self) -> dict[str, tuple[str, ...]]:
+    def groups(self) -> dict[str, tuple[Text, ...]]:
         """All texts by group: positive, negative, each foil by its name, neutral."""
         return {"positive": self.positive, "negative": self.negative, **self.foils, "neutral": self.neutral}
 
     @property
     def digest(self) -> str:
         """sha256 over all texts: the data hash that an axis carries."""
-        return hashlib.sha256(json.dumps(self.groups(), ensure_ascii=False).encode()).hexdigest()
+        content = {group: [text_content(text) for text in texts] for group, texts in self.groups().items()}
+        return hashlib.sha256(json.dumps(content, ensure_ascii=False).encode()).hexdigest()
 
 
 def find_words(words: tuple[str, ...]) -> Callable[[str], list[str]]:

@@ -1,33 +1,69 @@
-"""The axis library of a home: contrast sets that people wrote, and the axes built from them."""
+"""The axis library of a home: contrast sets and control vectors, and the axes built from them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from overlay.axes.axis import Axis, load_axis
+from overlay.axes.calibration import DOSES, FULL, QUICK, calibrate_fully
 from overlay.axes.contrast import ContrastSet, read_contrast
-from overlay.errors import AxisMissing, DocumentError, OverlayError, RecordDamaged, WrongBaseModel
+from overlay.axes.control_vector import ControlVector, axis_vector, read_control_vector, write_control_vector
+from overlay.axes.separation import METHODS
+from overlay.axes.text import Text
+from overlay.errors import (
+    ArgumentError,
+    AxisMissing,
+    DocumentError,
+    OverlayError,
+    RecordDamaged,
+    WrongBaseModel,
+)
+from overlay.records import write_record
 
 if TYPE_CHECKING:
-    from overlay.model import LanguageModel, VolatilityGauge
+    from overlay.model import LanguageModel, Pool, VolatilityGauge
     from overlay.progress import Progress
 
 CONFIRMATION_SUFFIX = ".confirm.yaml"
 
+DEFAULT_METHOD = "discriminant"
+
 
 @dataclass(frozen=True)
 class AxisStatus:
-    """One axis of a home: whether it is built, and why it can't be used if it can't."""
+    """One axis of a home: whether it is built, and what speaks against using it.
+
+    Attributes:
+        problem: why it can't be used, or what it did not pass though somebody forced it; empty when
+            nothing is wrong.
+    """
 
     name: str
     axis: Axis | None
     problem: str
 
+    @property
+    def proven(self) -> bool:
+        """Whether it is built and passed its checks."""
+        return self.axis is not None and self.axis.proven
+
+    @property
+    def forced(self) -> bool:
+        """Whether it may be used only because a person decided so."""
+        return self.axis is not None and self.axis.forced and not self.axis.proven
+
 
 class AxisLibrary:
-    """Contrast sets in `written` (NAME.yaml), axes in `built` (NAME.safetensors)."""
+    """What axes are made from in `written`, the axes themselves in `built` (NAME.safetensors).
+
+    An axis is made from a contrast set (NAME.yaml) or from an imported control vector (NAME.gguf):
+    either is its source, and everything in `built` can be made from it again. An imported axis has a
+    name, a status and can be loaded like any other; it has no contrast set and no evidence.
+    """
 
     def __init__(self, written: Path, built: Path) -> None:
         self._written = written
@@ -35,19 +71,27 @@ class AxisLibrary:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All axes that have a contrast set."""
-        return tuple(
-            sorted(path.stem for path in self._written.glob("*.yaml") if not path.name.endswith(CONFIRMATION_SUFFIX))
-        )
+        """All axes that have a source."""
+        written = [path for path in self._written.glob("*.yaml") if not path.name.endswith(CONFIRMATION_SUFFIX)]
+        return tuple(sorted({path.stem for path in (*written, *self._written.glob("*.gguf"))}))
 
-    def contrast(self, name: str) -> ContrastSet:
-        """The contrast set of an axis. Raises AxisMissing, DocumentError."""
-        path = self._written / f"{name}.yaml"
+    def source(self, name: str) -> ContrastSet | ControlVector:
+        """What an axis is made from.
+
+        Raises:
+            AxisMissing: it has no source. DocumentError: its contrast set is wrong, or it has two sources.
+            RecordDamaged: its control vector can't be read.
+        """
+        path, vector = self._written / f"{name}.yaml", self._written / f"{name}.gguf"
         if name not in self.names:
             raise AxisMissing(
                 f"there is no axis '{name}': {path} does not exist",
                 f"known axes: {', '.join(self.names) or 'none'}; write a contrast set to add one",
             )
+        if not path.exists():
+            return read_control_vector(vector)
+        if vector.exists():
+            raise DocumentError(path, None, f"{vector.name} beside it is an axis of the same name", "rename one")
         contrast = read_contrast(path)
         if contrast.name != name:
             raise DocumentError(
@@ -55,19 +99,26 @@ class AxisLibrary:
             )
         return contrast
 
-    def load(self, name: str, model_digest: str) -> Axis:
-        """A built axis that fits the model and its contrast set as it is now.
+    def contrast(self, name: str) -> ContrastSet:
+        """The contrast set of an axis. Raises AxisMissing, also for an imported axis, DocumentError."""
+        source = self.source(name)
+        if isinstance(source, ControlVector):
+            raise AxisMissing(
+                f"axis '{name}' was imported from a control vector: it has no contrast set", "write one to check it"
+            )
+        return source
+
+    def load(self, name: str, model_digest: str | None = None) -> Axis:
+        """A built axis that fits its source as it is now and, when a model's digest is given, that model.
 
         Raises:
-            AxisMissing: it has no contrast set, isn't built, or its contrast set changed since.
-            WrongBaseModel, RecordDamaged
+            AxisMissing: it has no source, isn't built, or its source changed since.
+            DocumentError, WrongBaseModel, RecordDamaged
         """
-        contrast = self.contrast(name)
-        axis = load_axis(self._built / f"{name}.safetensors", model_digest)
-        if axis.data_digest != contrast.digest:
-            raise AxisMissing(
-                f"the texts of axis '{name}' changed after it was built", f"run `overlay axes build {name}`"
-            )
+        source = self.source(name)
+        axis = load_axis(self._file(name), model_digest)
+        if axis.data_digest != source.digest:
+            raise AxisMissing(f"{_changed(source, name)} after it was built", f"run `overlay axes build {name}`")
         return axis
 
     def ready(
@@ -83,7 +134,8 @@ class AxisLibrary:
                 return axis
         except (AxisMissing, RecordDamaged, WrongBaseModel):
             pass
-        return self.build(name, model, gauge, budget=budget, progress=progress)
+        method, pool, force = self._earlier_choices(name, model)
+        return self.build(name, model, gauge, budget=budget, method=method, pool=pool, force=force, progress=progress)
 
     def build(
         self,
@@ -92,23 +144,148 @@ class AxisLibrary:
         gauge: VolatilityGauge,
         *,
         budget: float,
-        method: str = "discriminant",
+        method: str | None = None,
+        pool: Pool = "ramp",
+        force: bool = False,
         progress: Progress | None = None,
     ) -> Axis:
-        """Build and save an axis, whether it passes its checks or not."""
-        from overlay.axes.build import build_axis, read_confirmation
+        """Build and save an axis, whether it passes its checks or not.
 
+        Args:
+            method: how contrast texts become a direction; discriminant when not given.
+            force: let it be used even if it does not pass; it stays unproven.
+
+        Raises:
+            ArgumentError: unknown method or pool, or a method for an imported axis.
+            AxisMissing, DocumentError, RecordDamaged, WrongBaseModel
+        """
+        source = self.source(name)
+        if isinstance(source, ControlVector):
+            from overlay.axes.imported import build_imported_axis
+
+            if method is not None:
+                raise ArgumentError(
+                    f"axis '{name}' was imported: there are no texts for the method '{method}'", "leave out --method"
+                )
+            axis = build_imported_axis(name, source, model, gauge, pool=pool, budget=budget, progress=progress)
+        else:
+            from overlay.axes.build import build_axis, read_confirmation
+
+            confirmation = self._written / f"{name}{CONFIRMATION_SUFFIX}"
+            axis = build_axis(
+                source,
+                model,
+                gauge,
+                method=method or DEFAULT_METHOD,
+                pool=pool,
+                budget=budget,
+                confirmation=read_confirmation(confirmation) if confirmation.exists() else None,
+                progress=progress,
+            )
+        axis = replace(axis, forced=force)
+        axis.save(self._built)
+        return axis
+
+    def calibrate(
+        self,
+        name: str,
+        model: LanguageModel,
+        gauge: VolatilityGauge,
+        *,
+        budget: float,
+        doses: int = DOSES,
+        directions: int | None = None,
+        quick: bool = False,
+        progress: Progress | None = None,
+    ) -> Axis:
+        """Measure fully what doses of an axis do, and save it with the axis, which is built first if need be.
+
+        The confirmation texts are measured; without any, the contrast texts, which the axis was built from. An
+        imported axis has no texts: only its costs and its limit are found. The axis is replaced at the very end.
+
+        Raises:
+            ArgumentError: doses or directions that mean nothing, a text too short to be scored, or nothing to measure.
+            AxisMissing, DocumentError, RecordDamaged
+        """
+        from overlay.axes.build import read_confirmation
+
+        axis = self.ready(name, model, gauge, budget, progress)
+        source = self.source(name)
         confirmation = self._written / f"{name}{CONFIRMATION_SUFFIX}"
-        axis = build_axis(
-            self.contrast(name),
-            model,
+        fresh = isinstance(source, ContrastSet) and confirmation.exists()
+        groups: Mapping[str, Sequence[Text]] = {} if isinstance(source, ControlVector) else source.groups()
+        calibration = calibrate_fully(
+            axis.direction,
+            axis.blocks,
+            read_confirmation(confirmation) if fresh else groups,
             gauge,
-            method=method,
-            budget=budget,
-            confirmation=read_confirmation(confirmation) if confirmation.exists() else None,
+            budget,
+            fresh=fresh,
+            doses=doses,
+            directions=directions,
+            effort=QUICK if quick else FULL,
             progress=progress,
         )
+        axis = replace(axis, calibration=calibration)
         axis.save(self._built)
+        return axis
+
+    def import_vector(
+        self,
+        path: Path,
+        name: str,
+        model: LanguageModel,
+        gauge: VolatilityGauge,
+        *,
+        budget: float,
+        pool: Pool = "ramp",
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> Axis:
+        """Make an axis of a control vector and keep a copy of the file as the axis's source.
+
+        Raises:
+            ArgumentError: no such file, a name that isn't one or is taken, unknown pool.
+            RecordDamaged: the file is no control vector. WrongBaseModel: it doesn't fit the model.
+        """
+        from overlay.axes.imported import build_imported_axis
+
+        self.require_free(name, path)
+        vector = read_control_vector(path)
+        axis = build_imported_axis(name, vector, model, gauge, pool=pool, budget=budget, progress=progress)
+        axis = replace(axis, forced=force)
+        write_record(self._written / f"{name}.gguf", path.read_bytes())
+        axis.save(self._built)
+        return axis
+
+    def require_free(self, name: str, path: Path) -> None:
+        """Raise ArgumentError unless an axis of this name may be made of the control vector in `path`."""
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            raise ArgumentError(f"'{name}' is no name for an axis", "use small letters, digits and _")
+        if not path.is_file():
+            raise ArgumentError(f"there is no file {path}", "name a control vector in GGUF format")
+        kept = self._written / f"{name}.gguf"
+        if name in self.names and not (kept.exists() and kept.read_bytes() == path.read_bytes()):
+            raise ArgumentError(f"there is an axis '{name}' already", "give another --name")
+
+    def export_vector(self, name: str, path: Path, amount: float = 1.0) -> Axis:
+        """Write a built axis as a control vector: llama.cpp's scale 1 is `amount` times its budget dose.
+
+        Raises:
+            ArgumentError: the file exists, the axis acts at block 0, or the amount is 0.
+            AxisMissing, AxisUnproven, DocumentError, RecordDamaged
+        """
+        axis = self.load(name)
+        axis.require_proof()
+        vector = axis_vector(axis, amount)
+        state = "proven" if axis.proven else f"unproven, forced: {'; '.join(axis.evidence.failures)}"
+        write_control_vector(
+            path,
+            vector,
+            name,
+            f"axis '{name}' of {axis.model_name} by {axis.method}, {state}; scale 1 is {amount:g} times the dose that "
+            f"costs {axis.calibration.budget:g} nats per token",
+        )
         return axis
 
     def status(self) -> list[AxisStatus]:
@@ -117,14 +294,37 @@ class AxisLibrary:
         for name in self.names:
             axis, problem = None, ""
             try:
-                contrast = self.contrast(name)
-                axis = load_axis(self._built / f"{name}.safetensors")
-                axis.require_proof()
-                if axis.data_digest != contrast.digest:
-                    problem = "its texts changed after it was built"
+                source = self.source(name)
+                axis = load_axis(self._file(name))
+                if axis.data_digest != source.digest:
+                    problem = f"{_changed(source, name)} after it was built"
+                else:
+                    axis.require_proof()
+                    if not axis.proven:
+                        problem = f"unproven, forced: {'; '.join(axis.evidence.failures)}"
             except AxisMissing:
                 problem = "not built yet"
             except OverlayError as error:
                 problem = error.problem
             found.append(AxisStatus(name, axis, problem))
         return found
+
+    def _file(self, name: str) -> Path:
+        return self._built / f"{name}.safetensors"
+
+    def _earlier_choices(self, name: str, model: LanguageModel) -> tuple[str | None, Pool, bool]:
+        """Method, pool and force of the axis as it was built before: building again must not change what it is.
+
+        Force holds for the axis that was looked at: the same source on the same model.
+        """
+        try:
+            axis = load_axis(self._file(name))
+        except OverlayError:
+            return None, "ramp", False
+        same = axis.model_digest == model.digest and axis.data_digest == self.source(name).digest
+        return axis.method if axis.method in METHODS else None, axis.pool, axis.forced and same
+
+
+def _changed(source: ContrastSet | ControlVector, name: str) -> str:
+    what = "texts" if isinstance(source, ContrastSet) else "control vector"
+    return f"the {what} of axis '{name}' changed"

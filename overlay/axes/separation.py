@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from overlay.errors import ArgumentError
 
 Activations = NDArray[np.float32]
 """(texts, layers, width), in units of each block's median residual norm."""
 
 Separate = Callable[[Activations, Mapping[str, Activations]], Activations]
-"""From the positive group and all others by name to unit directions, (layers, width)."""
+"""From the positive group and all others by name to unit directions, (layers, width).
 
+`others["negative"][i]` is the twin of `positive[i]`. Each layer is seen on its own; where the groups
+don't differ, its direction is zero.
+"""
 
 TWIN_WEIGHT = 0.5
 """Share of the matched negative twins in what the positive group is contrasted with.
@@ -20,6 +26,16 @@ TWIN_WEIGHT = 0.5
 Twins share nearly all words with the positive texts and are the hardest to tell apart: beside five
 foils and neutral text an equal share (1/7) left them at a held-out AUROC of .74 on the embedded model.
 """
+
+LOGIT_DEVIATION = 2.0
+"""How far a text's logit is expected to lie from 0 before any text was read: e^2 to 1 for or against.
+
+With more features than texts any data can be separated, so the penalty decides what the probe is. This
+one was chosen before a probe was fitted, and not by what came out.
+"""
+
+NO_DIFFERENCE = 1e-6
+"""A difference of less than a millionth of the residual norm is rounding, and points nowhere."""
 
 
 def difference(positive: Activations, others: Mapping[str, Activations]) -> Activations:
@@ -53,19 +69,84 @@ def discriminant(positive: Activations, others: Mapping[str, Activations]) -> Ac
     raw = positive.mean(0) - TWIN_WEIGHT * others["negative"].mean(0) - (1 - TWIN_WEIGHT) * np.mean(rest, axis=0)
     scenes = [found.mean(0) for group, found in others.items() if group != "neutral"]
     tilt = np.mean(scenes, axis=0) - others["neutral"].mean(0)
-    kept = np.empty_like(raw)
+    kept = np.zeros_like(raw)
     for layer in range(raw.shape[0]):
         within = np.concatenate([group[:, layer] - group[:, layer].mean(0) for group in (positive, *others.values())])
+        if not within.any():
+            continue
         covariance, _ = ledoit_wolf(within.astype(np.float64), assume_centered=True)
         apart, level = np.linalg.solve(covariance, np.stack([raw[layer], tilt[layer]], axis=1).astype(np.float64)).T
         # The smallest change, in the metric of the covariance, after which the axis reads `tilt` as zero.
-        kept[layer] = apart - level * (tilt[layer] @ apart) / (tilt[layer] @ level)
+        steepness = tilt[layer] @ level
+        kept[layer] = apart - level * (tilt[layer] @ apart) / steepness if steepness > 0 else apart
     return _unit(kept)
 
 
-METHODS: dict[str, Separate] = {"difference": difference, "projected": projected, "discriminant": discriminant}
+def pca(positive: Activations, others: Mapping[str, Activations]) -> Activations:
+    """First principal component of the differences between twins; blind to foils (Zou et al. 2023, RepE).
+
+    Taken about zero, as if each pair stood in either order: about their mean, the components would be
+    those in which the pairs disagree. A component has no sign; it points to where the positive texts
+    lie from their twins on average.
+    """
+    pairs = positive - others["negative"]
+    found = np.stack([np.linalg.svd(pairs[:, layer], full_matrices=False)[2][0] for layer in range(pairs.shape[1])])
+    towards = (found * pairs.mean(0)).sum(-1, keepdims=True)
+    return _unit(found * np.where(np.abs(towards) < NO_DIFFERENCE, 0, np.sign(towards)))
 
 
-def _unit(vectors: Activations) -> Activations:
+def logistic(positive: Activations, others: Mapping[str, Activations]) -> Activations:
+    """Logistic probe of the positive group against all others, one a layer, with a ridge penalty.
+
+    Positive texts weigh as much as all others together, twins as much as all that are left, however
+    many texts a group has. Features are standardised; the penalty is a normal prior under which the
+    logit of a text has the deviation `LOGIT_DEVIATION`.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    groups = [positive, *others.values()]
+    shares = [1.0, *_shares(others)]
+    labels = np.repeat([1] + [0] * len(others), [len(group) for group in groups])
+    weights = np.repeat(
+        [len(positive) * share / len(group) for share, group in zip(shares, groups, strict=True)],
+        [len(group) for group in groups],
+    )
+    texts = np.concatenate(groups).astype(np.float64)
+    kept = np.zeros(positive.shape[1:], np.float64)
+    for layer in range(texts.shape[1]):
+        centred = texts[:, layer] - np.average(texts[:, layer], axis=0, weights=weights)
+        deviations = np.sqrt(np.average(centred**2, axis=0, weights=weights))
+        scales = np.where(deviations > 0, deviations, 1)
+        features = centred / scales
+        probe = LogisticRegression(C=LOGIT_DEVIATION**2 / features.shape[1], max_iter=1000, tol=1e-6)
+        kept[layer] = probe.fit(features, labels, sample_weight=weights).coef_[0] / scales
+    return _unit(kept)
+
+
+METHODS: dict[str, Separate] = {
+    "difference": difference,
+    "projected": projected,
+    "discriminant": discriminant,
+    "pca": pca,
+    "logistic": logistic,
+}
+
+
+def read_method(text: str) -> str:
+    """The name of a method, when it is one. Raises ArgumentError."""
+    if text not in METHODS:
+        raise ArgumentError(f"'{text}' is not a method", f"use one of {', '.join(METHODS)}")
+    return text
+
+
+def _shares(others: Mapping[str, Activations]) -> list[float]:
+    """What each other group counts for: the twins their share, all that are left the rest in equal parts."""
+    left = (1 - TWIN_WEIGHT) / (len(others) - 1)
+    return [TWIN_WEIGHT if group == "negative" else left for group in others]
+
+
+def _unit(vectors: NDArray[Any]) -> Activations:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    differs = lengths > NO_DIFFERENCE
+    found: Activations = (vectors / np.where(differs, lengths, 1) * differs).astype(np.float32)
+    return found

@@ -91,7 +91,7 @@ def run_scenario(
     started = time.perf_counter()
     progress = progress or SilentProgress()
     for name in scenario.axes:
-        home.axes.contrast(name)
+        home.axes.source(name)
     if random_directions < 1:
         raise ArgumentError(f"{random_directions} random directions", "an effect without its control is no evidence")
     _claim(out, scenario)
@@ -329,7 +329,8 @@ def _evaluate(
         "description": " ".join(scenario.description.split()),
         "verdict": verdict.kind,
         "headline": verdict.headline,
-        "reasons": list(verdict.reasons),
+        "reasons": [*verdict.reasons, *_unproven(mind)],
+        "unproven_axes": list(mind.influence.unproven),
         "script_digest": scenario.digest,
         "budget": mind.influence.budget,
         "state": {name: round(value, 6) for name, value in exposure.state.values.items()},
@@ -350,6 +351,14 @@ def _evaluate(
         "checks": [asdict(check) for check in checks],
         "examples": _examples(scenario, by_arm),
     }
+
+
+def _unproven(mind: Mind) -> list[str]:
+    """What stands beside every verdict that rests on an axis which did not pass its checks."""
+    return [
+        f"axis '{name}' is unproven and was forced: {'; '.join(mind.influence.axes[name].evidence.failures)}"
+        for name in mind.influence.unproven
+    ]
 
 
 def _lexicon(mind: Mind, scenario: Scenario) -> tuple[str, ...]:

@@ -79,6 +79,14 @@ def _no_calibration(path: Path) -> None:
     _change_facts(path, lambda facts: facts.pop("calibration"))
 
 
+def _older_format(path: Path) -> None:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        metadata = dict(file.metadata())
+    save_file(load_file(path), path, metadata=metadata | {"format": "overlay-axis-2"})
+
+
 def _no_evidence(path: Path) -> None:
     _change_facts(path, lambda facts: facts.pop("evidence"))
 
@@ -111,8 +119,8 @@ def _vectors_of_no_unit_length(path: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        _cut_short, _empty, _other_bytes, _no_metadata, _other_format, _no_calibration, _no_evidence, _no_model,
-        _surplus_fact, _no_vectors, _vectors_of_no_unit_length,
+        _cut_short, _empty, _other_bytes, _no_metadata, _other_format, _older_format, _no_calibration, _no_evidence,
+        _no_model, _surplus_fact, _no_vectors, _vectors_of_no_unit_length,
     ],
 )  # fmt: skip
 def test_a_damaged_axis_is_refused_with_its_path_and_what_to_do(
@@ -153,6 +161,14 @@ def test_changed_texts_make_a_built_axis_stale(
         library.load("vowels", tiny_llama.digest)
     assert "changed" in library.status()[0].problem
     assert library.ready("vowels", tiny_llama, tiny_gauge, BUDGET).data_digest != toy_axis.data_digest
+
+
+def test_an_axis_of_an_older_format_is_built_anew(
+    library: AxisLibrary, tmp_path: Path, toy_axis: Axis, tiny_llama: Any, tiny_gauge: VolatilityGauge
+) -> None:
+    _older_format(toy_axis.save(tmp_path / "built"))
+    assert library.ready("vowels", tiny_llama, tiny_gauge, BUDGET) == toy_axis
+    assert load_axis(tmp_path / "built" / "vowels.safetensors") == toy_axis
 
 
 def test_another_model_or_budget_builds_the_axis_anew(

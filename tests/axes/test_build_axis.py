@@ -11,6 +11,7 @@ from toy_axis import BUDGET, LETTERS, toy_contrast, toy_texts
 
 from overlay.axes import Axis, ContrastSet, build_axis, calibrate, random_direction
 from overlay.axes.build import auroc
+from overlay.axes.separation import METHODS
 from overlay.errors import ArgumentError, AxisUnproven
 from overlay.model import Direction, Intervention, Row, VolatilityGauge
 
@@ -22,12 +23,13 @@ def readings(axis: Axis, model: Any, texts: list[str]) -> list[float]:
 # --- direction and reading -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["discriminant", "difference", "projected"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_block_of_an_axis_has_unit_length(tiny_llama: Any, tiny_gauge: VolatilityGauge, method: str) -> None:
     axis = build_axis(ContrastSet(**toy_contrast()), tiny_llama, tiny_gauge, method=method, budget=BUDGET)
     vectors = axis.direction.vectors
     assert vectors.shape == (tiny_llama.layers, tiny_llama.width) and vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert axis.method == method and axis.evidence.auroc["negative"] > 0.95
 
 
 def test_fresh_texts_of_its_kind_read_above_those_of_every_other_group(toy_axis: Axis, tiny_llama: Any) -> None:
@@ -134,7 +136,7 @@ def test_any_direction_is_calibrated_to_any_small_budget(
 ) -> None:
     direction, blocks = random_direction(tiny_llama, seed), (0, 2)
     found = calibrate(direction, blocks, tiny_gauge, budget)
-    cost = {dose: mean for dose, mean, _ in found.response}
+    cost = {dose: mean for dose, mean, _ in found.costs}
     dearer = max(cost[found.budget_dose], cost[-found.budget_dose])
     assert 0.9 * budget <= dearer <= budget
     assert list(cost) == sorted(cost) and cost[0.0] == 0 and all(-dose in cost for dose in cost)

@@ -73,6 +73,15 @@ def test_too_few_texts_for_a_held_out_check_are_refused(tmp_path: Path, group: s
     assert error.line == line_of(path, "few:" if group == "foils" else f"{group}:") and "at least 8" in str(error)
 
 
+@pytest.mark.parametrize("content", ["", "name: vowels\n", "name: vowels\npositive: []\nnegative: []\nneutral: []\n"])
+def test_an_empty_contrast_set_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "vowels.yaml"
+    path.write_text(content)
+    with pytest.raises(DocumentError) as caught:
+        read_contrast(path)
+    assert str(path) in str(caught.value) and "positive" in str(caught.value)
+
+
 def test_an_axis_without_foils_is_refused(tmp_path: Path) -> None:
     path, error = refuse(tmp_path, foils={})
     assert error.line == line_of(path, "foils:")

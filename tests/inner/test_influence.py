@@ -12,7 +12,7 @@ from toy_axis import BUDGET, LETTERS, toy_contrast, toy_texts
 from overlay.axes import Axis, ContrastSet, build_axis
 from overlay.errors import ArgumentError, AxisUnproven
 from overlay.inner import Influence, State
-from overlay.model import NO_VOLATILITY, VolatilityGauge
+from overlay.model import NO_VOLATILITY, Row, VolatilityGauge
 
 CAP = 3.0
 """The largest cap that settings allow."""
@@ -73,6 +73,13 @@ def test_an_unproven_axis_is_refused(toy_axis: Axis, tiny_gauge: VolatilityGauge
         Influence([weak], tiny_gauge, BUDGET)
 
 
+def test_a_forced_axis_is_used_and_named_as_unproven(toy_axis: Axis, tiny_gauge: VolatilityGauge) -> None:
+    weak = replace(toy_axis, evidence=replace(toy_axis.evidence, auroc={"anger": 0.6}), forced=True)
+    influence = Influence([replace(weak, name="weak"), toy_axis], tiny_gauge, BUDGET)
+    assert influence.unproven == ("weak",) and Influence([toy_axis], tiny_gauge, BUDGET).unproven == ()
+    assert influence.of(State({"weak": 0.5})).intervention.doses
+
+
 @pytest.mark.parametrize("budget", [0.0, -1.0])
 def test_a_budget_of_nothing_is_refused(toy_axis: Axis, tiny_gauge: VolatilityGauge, budget: float) -> None:
     with pytest.raises(ArgumentError, match="budget"):
@@ -87,3 +94,17 @@ def test_texts_are_read_on_every_axis_in_order(influence: Influence, tiny_llama:
     assert [reading["vowels"] for reading in found] == pytest.approx(alone, abs=1e-2)
     assert min(alone[:2]) > max(alone[2:])
     assert influence.read(tiny_llama, []) == []
+
+
+def test_each_axis_reads_the_positions_it_was_made_from(
+    toy_axis: Axis, tiny_llama: Any, tiny_gauge: VolatilityGauge
+) -> None:
+    by_pool = {pool: replace(toy_axis, name=pool, pool=pool) for pool in ("ramp", "mean", "last")}
+    texts = [*toy_texts(LETTERS["positive"], 2, 7), *toy_texts(LETTERS["negative"], 1, 7)]
+    together = Influence([*by_pool.values(), toy_axis], tiny_gauge, BUDGET).read(tiny_llama, texts)
+    for pool, axis in by_pool.items():
+        seen = tiny_llama.observe([Row(text=text) for text in texts], pool=pool)
+        assert [one[pool] for one in together] == pytest.approx([axis.project(one.activations) for one in seen])
+    assert len({round(together[0][pool], 3) for pool in by_pool}) == 3
+    assert [one["vowels"] for one in together] == [one["ramp"] for one in together]
+    assert Influence([], tiny_gauge, BUDGET).read(tiny_llama, texts) == [{}, {}, {}]

@@ -297,6 +297,15 @@ def test_numbers_from_numpy_are_numbers(tmp_path: Path) -> None:
     assert "+0.250" in page_of(content, tmp_path).text
 
 
+def test_unproven_axes_are_named_and_only_when_there_are_any(tmp_path: Path, page: Page) -> None:
+    assert "Unproven axes" not in page.text
+    assert (
+        "Unproven axes tenderness, pride"
+        in page_of(result() | {"unproven_axes": ["tenderness", "pride"]}, tmp_path).text
+    )
+    assert "Unproven axes" not in page_of(result() | {"unproven_axes": []}, tmp_path).text
+
+
 def test_missing_controls_are_named(tmp_path: Path, page: Page) -> None:
     content = result()
     del content["arms"]["random_norm"], content["arms"]["random_volatility"], content["leaks"], content["checks"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,20 @@ def test_an_axis_that_does_not_pass_its_checks_is_no_evidence(
     opened = write_settings(other, toy_settings(embedder_folder))
     with pytest.raises(AxisUnproven, match="'blind'"):
         run_scenario(toy_script(axes=["blind"]), opened, model=tiny_llama, out=tmp_path / "out")
+
+
+@pytest.mark.real
+def test_a_forced_axis_is_named_as_unproven_in_the_result_and_its_reasons(
+    home: Home, tiny_llama: Any, tmp_path: Path, finished: tuple[dict[str, Any], Path]
+) -> None:
+    opened = Home.open(shutil.copytree(home.folder, tmp_path / "home"))
+    axis = opened.axes.load("vowels", tiny_llama.digest)
+    weak = replace(axis, evidence=replace(axis.evidence, auroc={"negative": 0.6}), forced=True)
+    weak.save(opened.lived / "axes")
+    result = run_scenario(toy_script(), opened, model=tiny_llama, out=tmp_path / "out", random_directions=1)
+    assert result["unproven_axes"] == ["vowels"]
+    assert "axis 'vowels' is unproven and was forced: held-out AUROC against negative is 0.60" in result["reasons"][-1]
+    assert finished[0]["unproven_axes"] == [] and not any("unproven" in reason for reason in finished[0]["reasons"])
 
 
 @pytest.mark.real
