@@ -160,7 +160,7 @@ class Agent:
         with self._turn_lock:
             self._require(text)
             seed = self._next_seed()
-            lived = self.mind.experience(text, self.state, self.energies, seed)
+            lived = self.mind.experience(text, self.state, self.energies, seed, self._shown_history)
             record = self._record("lived", text, seed, lived)
             self._commit(record, lived)
             return record
@@ -193,7 +193,7 @@ class Agent:
         recalled = self._recall(text)
         listener.recalled(recalled)
         listener.stage("thinking")
-        lived = self.mind.experience(text, before, self.energies, seed)
+        lived = self.mind.experience(text, before, self.energies, seed, self._shown_history)
         state, changes = lived.state, lived.changes
         listener.state(state.values)
         influenced = self.influence.of(state)
@@ -248,19 +248,19 @@ class Agent:
         return tuple(entry for entry in found if entry.note.id not in shown)[: recall.count]
 
     def _reply_context(self, text: str, recalled: Sequence[Recalled]) -> Context:
-        settings = self.home.settings
-        messages = [SourcedMessage("system", (Segment("system", settings.system.strip()),))]
-        kept = settings.recall.history // 2
-        for said, answered in self._history[-kept:] if kept else []:
-            messages.append(SourcedMessage("user", (Segment("user", said),)))
-            messages.append(SourcedMessage("assistant", (Segment("reply", answered),)))
         asked = [Segment("user", text)]
         if recalled:
             # Small models use notes that stand next to the question, and short ones.
             notes = [Segment(f"note:{entry.note.id}", _opening(entry.note) + "\n\n") for entry in recalled]
             asked = [Segment("template", "Notes:\n\n"), *notes, Segment("template", "Question: "), *asked]
-        messages.append(SourcedMessage("user", tuple(asked)))
-        return Context("reply", tuple(messages))
+        opening = self.mind.opening(self._shown_history)
+        return Context("reply", (*opening, SourcedMessage("user", tuple(asked))))
+
+    @property
+    def _shown_history(self) -> list[tuple[str, str]]:
+        """The turns before this one that contexts hold."""
+        kept = self.home.settings.recall.history // 2
+        return self._history[-kept:] if kept else []
 
     # --- what is kept ----------------------------------------------------------------------------
 
@@ -399,7 +399,8 @@ def prepare_mind(
     voices = read_voices(home.voices)
     gauge = VolatilityGauge(model)
     ready = [home.axes.ready(name, model, gauge, settings.budget, progress) for name in state.axes]
-    return Mind(model, Influence(ready, gauge, settings.budget), frames, voices, state, settings.dialogue)
+    influence = Influence(ready, gauge, settings.budget)
+    return Mind(model, influence, frames, voices, state, settings.dialogue, settings.system)
 
 
 def _opening(note: Note) -> str:

@@ -94,10 +94,12 @@ def run_dialogue(
     settings: StateSettings,
     rounds: int,
     seed: int,
+    opening: Sequence[SourcedMessage] = (),
 ) -> Dialogue:
     """Let the voices think about a situation, round by round, each round moved by the state that the last one left.
 
     Args:
+        opening: what all voices have before them, such as the conversation so far; it is encoded once for all of them.
         questions: (frame, question) pairs; voice i of round r takes the next one in turn.
     """
     utterances: list[Utterance] = []
@@ -111,7 +113,7 @@ def run_dialogue(
         asked: list[tuple[Voice, str, str]] = []
         for place, voice in enumerate(voices):
             frame, question = questions[(len(utterances) + place) % len(questions)]
-            context = _context(situation, frame, question, voice, last_words)
+            context = _context(opening, situation, frame, question, voice, last_words)
             contexts.append(context)
             asked.append((voice, frame, question))
             rows.append(
@@ -138,7 +140,14 @@ def run_dialogue(
     return Dialogue(tuple(utterances), tuple(changes), tuple(contexts), state, ended)
 
 
-def _context(situation: str, frame: str, question: str, voice: Voice, last_words: dict[str, str]) -> Context:
+def _context(
+    opening: Sequence[SourcedMessage],
+    situation: str,
+    frame: str,
+    question: str,
+    voice: Voice,
+    last_words: dict[str, str],
+) -> Context:
     heard = [
         Segment(f"voice:{name}", f"\nAnother thought: {text}")
         for name, text in last_words.items()
@@ -147,8 +156,17 @@ def _context(situation: str, frame: str, question: str, voice: Voice, last_words
     return Context(
         f"voice:{voice.name}",
         (
-            SourcedMessage("system", (Segment(f"mask:{voice.name}", voice.mask),)),
-            SourcedMessage("user", (Segment("user", situation), *heard, Segment(f"frame:{frame}", f"\n\n{question}"))),
+            *opening,
+            SourcedMessage(
+                "user",
+                (
+                    Segment("user", situation),
+                    *heard,
+                    # The mask comes late, so that everything before it is the same for all voices.
+                    Segment(f"mask:{voice.name}", f"\n\n{voice.mask.strip()}"),
+                    Segment(f"frame:{frame}", f"\n{question}"),
+                ),
+            ),
         ),
     )
 

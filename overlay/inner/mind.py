@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from overlay.frames import ActiveFrame, FrameGraph
 from overlay.inner.dialogue import Dialogue, DialogueSettings, Voice, run_dialogue
 from overlay.inner.influence import Influence
+from overlay.inner.ledger import Segment, SourcedMessage
 from overlay.inner.state import State, StateChange, StateSettings
 
 if TYPE_CHECKING:
@@ -39,8 +40,24 @@ class Mind:
     voices: tuple[Voice, ...]
     settings: StateSettings
     dialogue: DialogueSettings
+    system: str
 
-    def experience(self, text: str, state: State, energies: Mapping[str, float], seed: int) -> Experience:
+    def opening(self, history: Sequence[tuple[str, str]] = ()) -> tuple[SourcedMessage, ...]:
+        """What every context begins with: who the agent is, and the turns (said, answered) before this one."""
+        messages = [SourcedMessage("system", (Segment("system", self.system.strip()),))]
+        for said, answered in history:
+            messages.append(SourcedMessage("user", (Segment("user", said),)))
+            messages.append(SourcedMessage("assistant", (Segment("reply", answered),)))
+        return tuple(messages)
+
+    def experience(
+        self,
+        text: str,
+        state: State,
+        energies: Mapping[str, float],
+        seed: int,
+        history: Sequence[tuple[str, str]] = (),
+    ) -> Experience:
         """Read a text, wake frames, and let the voices talk about it: one turn of state."""
         woken = self.frames.turn(energies, text)
         (readings,) = self.influence.read(self.model, [text])
@@ -58,6 +75,7 @@ class Mind:
             settings=self.settings,
             rounds=self.dialogue.rounds,
             seed=seed,
+            opening=self.opening(history),
         )
         return Experience(dialogue.state, woken.energies, woken.active, changes + dialogue.changes, dialogue)
 

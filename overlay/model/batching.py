@@ -9,7 +9,10 @@ MAX_BATCH_ROWS = 32
 """More rows gain little on two CPU cores (64 rows give a third more tokens a second than 32) and cost memory."""
 
 MAX_BATCH_TOKENS = 8192
-"""Rows times padded length of one batch: bounds the memory of the key/value cache and logits."""
+"""Rows times padded length of one batch: bounds the memory of the key/value cache."""
+
+MAX_LOGITS = 2**27
+"""Logits computed in one batch, half a gigabyte of float32: vocabularies go from 50,000 to 260,000 tokens."""
 
 
 @dataclass(frozen=True)
@@ -17,13 +20,14 @@ class Load:
     """What running one row takes.
 
     Attributes:
-        tokens: how many have to be encoded. length: how many positions it ends with. key: rows of different keys
-            can't run together.
+        tokens: how many have to be encoded. length: how many positions it ends with. logits: how many are computed
+            and kept. key: rows of different keys can't run together.
     """
 
     tokens: int
     length: int
     key: Hashable = ()
+    logits: int = 0
 
 
 def batches(loads: Sequence[Load]) -> list[list[int]]:
@@ -38,12 +42,15 @@ def batches(loads: Sequence[Load]) -> list[list[int]]:
     for members in kinds.values():
         members.sort(key=lambda index: (loads[index].tokens, loads[index].length))
         current: list[int] = []
-        longest = 0
+        longest = widest = 0
         for index in members:
-            longest = max(longest, loads[index].length)
-            if current and (len(current) == MAX_BATCH_ROWS or longest * (len(current) + 1) > MAX_BATCH_TOKENS):
+            longest, widest = max(longest, loads[index].length), max(widest, loads[index].logits)
+            count = len(current) + 1
+            if current and (
+                count > MAX_BATCH_ROWS or longest * count > MAX_BATCH_TOKENS or widest * count > MAX_LOGITS
+            ):
                 found.append(current)
-                current, longest = [], loads[index].length
+                current, longest, widest = [], loads[index].length, loads[index].logits
             current.append(index)
         found.append(current)
     return found

@@ -83,6 +83,8 @@ class LanguageModel:
         self._takes_positions = "position_ids" in accepted
         self._takes_logits_to_keep = "logits_to_keep" in accepted
         self._ends = _end_tokens(module, tokenizer)
+        # A model's own defaults (beams, penalties, sampling) would act on rows that never asked for them.
+        module.generation_config = GenerationConfig()
         self._exact_logits = False
         module.get_output_embeddings().register_forward_hook(self._after_head)
 
@@ -260,7 +262,12 @@ class LanguageModel:
         """
         prompts = [Encoded(tuple(given), 0) for given in tokens]
         loads = [
-            Load(len(prompt.tokens), len(prompt.tokens), self._residents.batch_key(row.intervention.adapters))
+            Load(
+                len(prompt.tokens),
+                len(prompt.tokens),
+                self._residents.batch_key(row.intervention.adapters),
+                len(prompt.tokens) * self._vocabulary,
+            )
             for prompt, row in zip(prompts, rows, strict=True)
         ]
         for batch in batches(loads):
@@ -316,6 +323,7 @@ class LanguageModel:
                     len(one.prompt.tokens) - one.known,
                     len(one.prompt.tokens) + more,
                     self._residents.batch_key(row.intervention.adapters),
+                    self._option_tokens(row) * self._vocabulary,
                 )
                 for row, one, more in zip(rows, begun, extra, strict=True)
             ]
@@ -417,14 +425,14 @@ class LanguageModel:
     def _biases(self, intervention: Intervention) -> tuple[tuple[tuple[int, ...], float], ...]:
         """Logit biases by token ids. Raises InterventionError for tokens the vocabulary doesn't have."""
         found = []
-        vocabulary = self.module.get_output_embeddings().weight.shape[0]
         for bias in intervention.biases:
             tokens = bias.target
             if isinstance(tokens, str):
                 tokens = tuple(self.tokenizer(tokens, add_special_tokens=False)["input_ids"])
-            if not tokens or max(tokens) >= vocabulary:
+            if not tokens or max(tokens) >= self._vocabulary:
                 raise InterventionError(
-                    f"a logit bias on {bias.target!r}, which is no token here", f"give ids from 0 to {vocabulary - 1}"
+                    f"a logit bias on {bias.target!r}, which is no token here",
+                    f"give ids from 0 to {self._vocabulary - 1}",
                 )
             found.append((tokens, bias.nats))
         return tuple(found)
@@ -438,6 +446,15 @@ class LanguageModel:
             ids[row, longest - len(prompt.tokens) :] = torch.tensor(prompt.tokens)
             mask[row, longest - len(prompt.tokens) :] = 1
         return ids.to(self.device), mask.to(self.device)
+
+    @property
+    def _vocabulary(self) -> int:
+        return int(self.module.get_output_embeddings().weight.shape[0])
+
+    def _option_tokens(self, row: Row) -> int:
+        """How many positions a row's options take together, padding included."""
+        lengths = [len(self.tokenizer(option, add_special_tokens=False)["input_ids"]) for option in row.options]
+        return len(lengths) * max(lengths, default=0)
 
     @property
     def _pad_token(self) -> int:

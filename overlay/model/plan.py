@@ -121,6 +121,8 @@ class Plan:
     """(rows, tokens): the same, whether or not a dose needs it."""
     pads: Tensor | None = None
     """(rows,): how many padding columns each row begins with."""
+    open_mask: Tensor | None = None
+    """(rows, 1, 1, keys): a mask that hides nothing."""
     biases: dict[tuple[Gaze, ...], Tensor] = field(default_factory=dict)
     """Attention biases of the present forward pass."""
     thread: int = field(default_factory=threading.get_ident)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
+from overlay.model.growing_layer import GrowingLayer
+
 SHORTEST = 24
 """Tokens. Shorter prefixes cost more to look up and copy than to encode again."""
 
@@ -53,6 +55,7 @@ def stack(rows: Sequence[tuple[KeyValues | None, int]]) -> DynamicCache:
     Every layer keeps all positions, also those beyond a sliding window: the mask leaves them out.
     """
     cache = DynamicCache()
+    cache.layer_class_to_replicate = GrowingLayer
     longest = max(length for _, length in rows)
     sample = next((found for found, length in rows if found is not None and length), None)
     if sample is None:

@@ -26,6 +26,8 @@ class Steering:
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
         self._plan: Plan | None = None
+        parameter = next(blocks.body.parameters())
+        self._opens_masks = parameter.device.type == "cpu" and parameter.dtype == torch.bfloat16
         self._handles = [blocks.body.register_forward_pre_hook(self._before_body, with_kwargs=True)]
         for index, block in enumerate(blocks.modules):
             self._handles.append(block.register_forward_hook(self._after_block(index)))
@@ -128,9 +130,11 @@ class Steering:
     def _before_attention(self, index: int) -> Any:
         def hook(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             plan = self._plan
-            gazes = plan.gazes.get(index) if plan is not None else None
-            if plan is None or not gazes:
+            if plan is None:
                 return None
+            gazes = plan.gazes.get(index)
+            if not gazes:
+                return self._with_open_mask(plan, index, args, kwargs) if self._opens_masks else None
             if "attention_mask" not in kwargs:
                 raise InterventionError(
                     f"attention of block {index} takes no mask by name", "report this model's architecture"
@@ -139,6 +143,21 @@ class Steering:
             return args, kwargs | {"attention_mask": self._biased(plan, gazes, index, args, kwargs)}
 
         return hook
+
+    def _with_open_mask(self, plan: Plan, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A mask that hides nothing, where the library would go without one for a single new token.
+
+        Without a mask it takes torch's own grouped attention, which on a CPU in bfloat16 is slower by a factor of
+        4 to 9 (0.6 against 5.4 ms a block for four rows with 1,330 tokens behind them).
+        """
+        hidden = args[0] if args else kwargs["hidden_states"]
+        cache = kwargs.get("past_key_values", kwargs.get("layer_past"))
+        if hidden.shape[1] != 1 or cache is None or kwargs.get("attention_mask", True) is not None:
+            return None
+        keys = cache.get_seq_length(index) + 1
+        if plan.open_mask is None or plan.open_mask.shape[-1] != keys:
+            plan.open_mask = torch.ones(hidden.shape[0], 1, 1, keys, dtype=torch.bool, device=hidden.device)
+        return args, kwargs | {"attention_mask": plan.open_mask}
 
     def _biased(
         self, plan: Plan, gazes: tuple[Gaze, ...], index: int, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -112,21 +112,21 @@ def test_every_part_of_a_voices_context_says_where_it_came_from(influence: Influ
     found = talk(influence, rounds=2, voices=VOICES)
     assert [context.purpose for context in found.contexts] == ["voice:first", "voice:second"] * 2
     for context, said in zip(found.contexts, found.utterances, strict=True):
-        system, user = context.messages
-        assert [segment.source for segment in system.segments] == [f"mask:{said.voice}"]
+        (user,) = context.messages
         sources = [segment.source for segment in user.segments]
         assert sources[0] == "user" and user.segments[0].text == SITUATION
         assert sources[-1] == f"frame:{said.frame}" and said.question in user.segments[-1].text
         other = "second" if said.voice == "first" else "first"
-        assert sources[1:-1] == ([f"voice:{other}"] if said.round == 2 else [])
-        assert "".join(segment.text for segment in user.segments) == context.chat[1].text
+        assert sources[1:-2] == ([f"voice:{other}"] if said.round == 2 else [])
+        assert sources[-2] == f"mask:{said.voice}"
+        assert "".join(segment.text for segment in user.segments) == context.chat[0].text
 
 
 def test_a_voice_hears_what_the_others_said_in_the_round_before_and_not_itself(influence: Influence) -> None:
     found = talk(influence, rounds=2, voices=VOICES)
     first_words = {said.voice: said.text for said in found.utterances if said.round == 1}
     for context, voice in zip(found.contexts[2:], ("first", "second"), strict=True):
-        heard = [segment.text for segment in context.messages[1].segments if segment.source.startswith("voice:")]
+        heard = [segment.text for segment in context.messages[0].segments if segment.source.startswith("voice:")]
         other = "second" if voice == "first" else "first"
         assert heard == [f"\nAnother thought: {first_words[other]}"]
 
