@@ -40,8 +40,11 @@ TOKENS = 24
 ROWS = 32
 FAULTS = 1000
 
-VOICES, ROUNDS, HISTORY, VOICE_TOKENS = 4, 3, 1000, 32
-"""The turn whose history is encoded once: four voices, three rounds, a thousand tokens, 32 tokens an utterance."""
+VOICES, ROUNDS, HISTORY = 4, 3, 1000
+"""The turn whose history is encoded once: four voices, three rounds, a thousand tokens."""
+
+UTTERANCES = (1, 8, 32)
+"""Tokens an utterance. The cache saves encoding only, so the longer the voices speak, the less of the turn it saves."""
 
 
 def measure(
@@ -53,7 +56,8 @@ def measure(
     row_mix_efficiency: tokens/s of rows that all differ in their steering, over plain rows; `_of_all_kinds`: rows that
         differ in steering, adapters, logit biases and focus.
     batch_speedup: rows in one batch over the same rows one at a time.
-    prefix_reuse_speedup: a turn of four voices and three rounds over a long history, prefix cache off over on.
+    prefix_reuse_speedup: a turn of four voices and three rounds over a long history, each voice saying 8 tokens, prefix
+        cache off over on; `_by_utterance_tokens`: the same for shorter and longer utterances.
     swap_ms: switching from one resident adapter to another and back, per switch.
     trace_cost: generation with `trace_volatility` over generation without.
     faults_survived: planted faults after which the census and the base model's logits were exactly as before.
@@ -100,7 +104,15 @@ def _speeds(model: LanguageModel, norms: Any, progress: Progress) -> dict[str, A
     )
     (alone,) = _times([lambda: [model.generate([one]) for one in rows[:8]]], repeats=2)
     progress.step("measuring a turn of four voices", None, None)
-    off, on = _times([lambda: _turn(model, reuse=False), lambda: _turn(model, reuse=True)], repeats=2)
+    turns = [
+        lambda tokens=tokens, reuse=reuse: _turn(model, tokens, reuse=reuse)
+        for tokens in UTTERANCES
+        for reuse in (False, True)
+    ]
+    seconds = _times(turns, repeats=2)
+    by_tokens = {
+        tokens: round(seconds[2 * place] / seconds[2 * place + 1], 2) for place, tokens in enumerate(UTTERANCES)
+    }
     return {
         "steering_overhead_1_block": round(one / plain, 3),
         "steering_overhead_all_blocks": round(every / plain, 3),
@@ -109,8 +121,8 @@ def _speeds(model: LanguageModel, norms: Any, progress: Progress) -> dict[str, A
         "batch_speedup": round(alone / 8 * ROWS / batch, 2),
         "tokens_per_second_1_row": round(TOKENS * 8 / alone, 1),
         f"tokens_per_second_{ROWS}_rows": round(ROWS * TOKENS / batch, 1),
-        "prefix_reuse_speedup": round(off / on, 2),
-        "turn_seconds": round(on, 2),
+        "prefix_reuse_speedup": by_tokens[8],
+        "prefix_reuse_speedup_by_utterance_tokens": by_tokens,
         "trace_cost": round(four_traced / four, 2),
     }
 
@@ -155,7 +167,7 @@ def _library_generate(model: LanguageModel, row: Row) -> None:
         model.module.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
 
 
-def _turn(model: LanguageModel, *, reuse: bool) -> None:
+def _turn(model: LanguageModel, tokens: int, *, reuse: bool) -> None:
     limit = model.prefixes.limit
     model.prefixes.clear()
     model.prefixes.limit = limit if reuse else 0
@@ -171,7 +183,7 @@ def _turn(model: LanguageModel, *, reuse: bool) -> None:
                 Message("user", f"{neutral_texts()[number]} You are voice {voice}. What is there to be seen?")
                 for voice in range(VOICES)
             ]
-            sampling = Sampling(VOICE_TOKENS, 0.8, top_p=0.95)
+            sampling = Sampling(tokens, 0.8, top_p=0.95)
             model.generate([Row((*opening, last), sampling=sampling, seed=seed) for seed, last in enumerate(asked)])
     finally:
         model.prefixes.limit = limit

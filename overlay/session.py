@@ -24,6 +24,8 @@ class TurnRecord:
         doses: dose by axis that the reply was given under, as fractions of the residual norm.
         volatility: (mean, 95th percentile) of that intervention on neutral text, nats per token.
         inner_speech: what the voices said: kept here, and in silent mode in no later context.
+        resonance: by round and axis, how far it moved as a multiple of the round before, and whether it was damped.
+        avoided: banned texts that the reply turned away from, with the probability that was cut.
         contexts: for every generation, its purpose and the sourced segments of each message.
         tokens: ids of the reply's prompt and of the reply.
     """
@@ -43,6 +45,8 @@ class TurnRecord:
     changes: list[dict[str, Any]] = field(default_factory=list)
     inner_speech: list[dict[str, Any]] = field(default_factory=list)
     dialogue_ended: str = "off"
+    resonance: list[dict[str, Any]] = field(default_factory=list)
+    avoided: list[dict[str, Any]] = field(default_factory=list)
     doses: Mapping[str, float] = field(default_factory=dict)
     volatility: tuple[float, float] = (0.0, 0.0)
     adapter: str = ""

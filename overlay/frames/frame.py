@@ -23,7 +23,8 @@ class Frame(Document):
     `cues` are short texts compared with the user's turn by meaning; `questions` are what the
     `voices` (all, if none is named) ask themselves while the frame is active; `links` lead to other
     frames, with a weight from -1 (puts to sleep) to 1 (wakes); `memory_tags` are preferred in
-    recall; `threshold` is the energy, in (0, 1], from which the frame is active.
+    recall; `forbids` are words that neither the reply nor the inner speech may use meanwhile (a final `*`
+    forbids all words that begin so); `threshold` is the energy, in (0, 1], from which the frame is active.
     """
 
     name: Name
@@ -33,6 +34,7 @@ class Frame(Document):
     voices: tuple[Name, ...] = ()
     links: Mapping[Name, Weight] = {}
     memory_tags: tuple[Text, ...] = ()
+    forbids: tuple[Text, ...] = ()
     threshold: float = Field(default=0.35, gt=0, le=1)
 
     @field_validator("links")

@@ -73,9 +73,11 @@ class Mind:
             model=self.model,
             influence=self.influence,
             settings=self.settings,
-            rounds=self.dialogue.rounds,
+            dialogue=self.dialogue,
             seed=seed,
             opening=self.opening(history),
+            consulted={voice.name: voice for voice in self.voices},
+            forbidden=forbidden_words(woken.active),
         )
         return Experience(dialogue.state, woken.energies, woken.active, changes + dialogue.changes, dialogue)
 
@@ -90,3 +92,8 @@ class Mind:
 def _shorten(text: str, length: int = 60) -> str:
     one_line = " ".join(text.split())
     return one_line if len(one_line) <= length else one_line[: length - 1] + "…"
+
+
+def forbidden_words(active: Sequence[ActiveFrame]) -> tuple[str, ...]:
+    """The words that active frames forbid, each once."""
+    return tuple(dict.fromkeys(word for entry in active for word in entry.frame.forbids))

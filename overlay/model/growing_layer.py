@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -20,6 +21,22 @@ class GrowingLayer(DynamicLayer):
         self.keys: Tensor
         self.values: Tensor
         self._buffers: list[Tensor] = []
+
+    def fill(self, rows: Sequence[tuple[Tensor, Tensor] | None], lengths: Sequence[int], room: int) -> None:
+        """Begin with each row's first so many (keys, values), (heads, tokens, width), padded on the left."""
+        longest = max(lengths)
+        sample = next(found for found in rows if found is not None)
+        self.lazy_initialization(*sample)
+        self._buffers = [
+            part.new_empty(len(rows), part.shape[0], longest + room + ROOM, part.shape[2]) for part in sample
+        ]
+        for row, (found, length) in enumerate(zip(rows, lengths, strict=True)):
+            for place, buffer in enumerate(self._buffers):
+                # What is masked is still multiplied, by zero: it must be a number.
+                buffer[row, :, : longest - length] = 0
+                if found is not None and length:
+                    buffer[row, :, longest - length : longest] = found[place][:, :length]
+        self.keys, self.values = (buffer[:, :, :longest] for buffer in self._buffers)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append new positions; returns all keys and values."""

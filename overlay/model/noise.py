@@ -33,27 +33,41 @@ def _signed_32(value: int) -> int:
     return value - 2**32 if value >= 2**31 else value
 
 
-def _fold(bits: Tensor, shift: int) -> None:
-    """bits ^= bits >>> shift, in place; torch's own shift keeps the sign."""
-    bits ^= (bits >> shift) & ((1 << (32 - shift)) - 1)
+class GumbelNoise:
+    """Standard Gumbel noise from each row's seed and step; its buffers are used again from step to step.
 
+    Allocating them anew at every step took as long as filling them.
+    """
 
-def gumbel_noise(seeds: Sequence[int], steps: Sequence[int], vocabulary: int, device: torch.device) -> Tensor:
-    """Standard Gumbel noise, (rows, vocabulary) float32, from each row's seed and step."""
-    keys = [_mix_64(_mix_64(seed + 0x9E3779B97F4A7C15) ^ step) for seed, step in zip(seeds, steps, strict=True)]
-    offsets = torch.tensor([[_signed_32(key)] for key in keys], dtype=torch.int32, device=device)
-    factors = torch.tensor([[_signed_32((key >> 32) | 1)] for key in keys], dtype=torch.int32, device=device)
-    bits = torch.arange(vocabulary, dtype=torch.int32, device=device) * _signed_32(0x9E3779B1) + offsets
-    _fold(bits, 16)
-    bits *= factors
-    _fold(bits, 15)
-    bits *= _signed_32(0x7FEB352D)
-    _fold(bits, 15)
-    bits *= _signed_32(0x846CA68B)
-    _fold(bits, 16)
-    uniform = (bits & (2**_BITS - 1)).float().add_(0.5).mul_(0.5**_BITS)
-    noise: Tensor = uniform.log_().neg_().log_().neg_()
-    return noise
+    def __init__(self, rows: int, vocabulary: int, device: torch.device) -> None:
+        self._tokens = torch.arange(vocabulary, dtype=torch.int32, device=device) * _signed_32(0x9E3779B1)
+        self._bits = torch.empty(rows, vocabulary, dtype=torch.int32, device=device)
+        self._spare = torch.empty_like(self._bits)
+        self._noise = torch.empty(rows, vocabulary, device=device)
+
+    def draw(self, seeds: Sequence[int], steps: Sequence[int]) -> Tensor:
+        """(rows, vocabulary) float32, valid until the next draw."""
+        keys = [_mix_64(_mix_64(seed + 0x9E3779B97F4A7C15) ^ step) for seed, step in zip(seeds, steps, strict=True)]
+        bits, device = self._bits, self._bits.device
+        offsets = torch.tensor([[_signed_32(key)] for key in keys], dtype=torch.int32, device=device)
+        factors = torch.tensor([[_signed_32((key >> 32) | 1)] for key in keys], dtype=torch.int32, device=device)
+        torch.add(self._tokens, offsets, out=bits)
+        self._fold(16)
+        bits *= factors
+        self._fold(15)
+        bits *= _signed_32(0x7FEB352D)
+        self._fold(15)
+        bits *= _signed_32(0x846CA68B)
+        self._fold(16)
+        bits &= 2**_BITS - 1
+        self._noise.copy_(bits).add_(0.5).mul_(0.5**_BITS)
+        return self._noise.log_().neg_().log_().neg_()
+
+    def _fold(self, shift: int) -> None:
+        """bits ^= bits >>> shift; torch's own shift keeps the sign."""
+        torch.bitwise_right_shift(self._bits, shift, out=self._spare)
+        self._spare &= (1 << (32 - shift)) - 1
+        self._bits ^= self._spare
 
 
 class RowSampler:
@@ -66,6 +80,7 @@ class RowSampler:
         self._samplings = list(samplings)
         self._seeds = list(seeds)
         self._sampled = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
+        self._noise: GumbelNoise | None = None
 
     def apply(self, scores: Tensor, steps: Sequence[int]) -> Tensor:
         """Scores (rows, vocabulary), float32, whose argmax is each row's choice at its step."""
@@ -73,13 +88,13 @@ class RowSampler:
             return scores
         rows = self._sampled
         heat = torch.tensor([[self._samplings[row].temperature] for row in rows], device=scores.device)
-        chosen = scores[rows] / heat
+        chosen = (scores if len(rows) == len(scores) else scores[rows]) / heat
         shares = torch.tensor([[self._samplings[row].top_p] for row in rows], device=scores.device)
         if bool((shares < 1).any()):
             chosen = _keep_nuclei(chosen, shares)
-        chosen += gumbel_noise(
-            [self._seeds[row] for row in rows], [steps[row] for row in rows], scores.shape[1], scores.device
-        )
+        if self._noise is None:
+            self._noise = GumbelNoise(len(rows), scores.shape[1], scores.device)
+        chosen += self._noise.draw([self._seeds[row] for row in rows], [steps[row] for row in rows])
         if len(rows) == len(scores):
             return chosen
         scores = scores.clone()

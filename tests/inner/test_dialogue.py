@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,20 @@ from toy_axis import BUDGET
 
 from overlay.axes import Axis
 from overlay.errors import DocumentError
-from overlay.inner import Accumulator, Dialogue, Influence, State, StateSettings, Voice, audit, read_voices
-from overlay.inner.dialogue import FIXED_POINT, run_dialogue
-from overlay.model import VolatilityGauge
+from overlay.inner import (
+    Accumulator,
+    Dialogue,
+    DialogueSettings,
+    Influence,
+    State,
+    StateSettings,
+    Voice,
+    audit,
+    read_voices,
+)
+from overlay.inner.dialogue import DAMPING, FIXED_POINT, run_dialogue
+from overlay.inner.ledger import Segment, SourcedMessage
+from overlay.model import Row, VolatilityGauge
 
 ROOT = Path(__file__).parents[2]
 SITUATION = "The pump stands still and the cellar fills."
@@ -36,6 +48,8 @@ def talk(
     seed: int = 1,
     start: float = 0.0,
     voices: list[Voice] = VOICES[:1],
+    opening: Sequence[SourcedMessage] = (),
+    dialogue: DialogueSettings | None = None,
 ) -> Dialogue:
     settings = StateSettings(axes={"vowels": Accumulator(gain=gain, cap=cap)})
     return run_dialogue(
@@ -46,8 +60,10 @@ def talk(
         model=influence.gauge.model,
         influence=influence,
         settings=settings,
-        rounds=rounds,
+        dialogue=dialogue or DialogueSettings(rounds=rounds),
+        consulted={voice.name: voice for voice in voices},
         seed=seed,
+        opening=opening,
     )
 
 
@@ -64,11 +80,30 @@ def test_it_goes_on_while_something_moves_and_stops_at_the_round_limit(
     influence: Influence, seed: int, rounds: int
 ) -> None:
     found = talk(influence, gain=0.3, rounds=rounds, seed=seed)
-    moved = [abs(change.after - change.before) for change in found.changes]
+    by_round: dict[int, float] = {}
+    for change in found.changes:
+        number = int(change.cause.split("round ")[1].split()[0])
+        by_round[number] = by_round.get(number, 0.0) + change.after - change.before
+    moved = [abs(by_round[number]) for number in sorted(by_round)]
     assert [said.round for said in found.utterances] == list(range(1, len(moved) + 1)) and len(moved) <= rounds
     assert all(step >= FIXED_POINT for step in moved[:-1])
     assert found.ended == ("fixed point" if moved[-1] < FIXED_POINT else "round limit")
     assert found.ended == "fixed point" or len(moved) == rounds
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_round_moves_the_state_further_than_the_one_before(influence: Influence, seed: int) -> None:
+    """Resonance is measured and damped: the moves shrink like 0.9^r, whatever the gain."""
+    found = talk(influence, gain=2.0, cap=3.0, rounds=8, seed=seed)
+    moves: dict[int, float] = {}
+    for change in found.changes:
+        number = int(change.cause.split("round ")[1].split()[0])
+        moves[number] = moves.get(number, 0.0) + change.after - change.before
+    for number in range(1, len(moves)):
+        assert abs(moves[number + 1]) <= max(DAMPING * abs(moves[number]), FIXED_POINT) + 1e-9
+    for one in found.resonance:
+        damped = [change for change in found.changes if change.cause.startswith(f"damped: round {one.round} ")]
+        assert bool(damped) == one.damped
 
 
 def test_a_state_at_its_cap_is_a_fixed_point_however_strong_the_resonance(influence: Influence) -> None:
@@ -94,9 +129,8 @@ def test_what_a_voice_says_first_does_not_depend_on_the_other_voices(influence: 
 def test_the_state_moves_by_inner_speech_alone_and_says_by_whose(influence: Influence) -> None:
     found = talk(influence, rounds=2, voices=VOICES)
     assert {change.source for change in found.changes} == {"inner speech"}
-    assert [change.cause for change in found.changes] == [
-        f"{said.voice}, round {said.round}" for said in found.utterances if said.text
-    ]
+    said = [change.cause for change in found.changes if not change.cause.startswith("damped")]
+    assert said == [f"{one.voice}, round {one.round}" for one in found.utterances if one.text]
     assert found.changes[-1].after == found.state.values["vowels"]
     before = [0.0, *[change.after for change in found.changes]]
     assert [change.before for change in found.changes] == before[:-1]
@@ -135,11 +169,90 @@ def test_inner_speech_in_voices_contexts_is_no_leak(influence: Influence) -> Non
     assert audit(talk(influence, rounds=3, voices=VOICES).contexts, ("vowel",)) == []
 
 
+def test_what_all_voices_have_before_them_is_encoded_once(influence: Influence) -> None:
+    model = influence.gauge.model
+    opening = [
+        SourcedMessage("system", (Segment("system", "You work on a ship, day and night."),)),
+        SourcedMessage("user", (Segment("user", "The pump was repaired yesterday and the day before."),)),
+        SourcedMessage("assistant", (Segment("reply", "Then let us look at the valve this time."),)),
+    ]
+    voices = [Voice(name=name, description="One.", mask=f"You are {name}.", max_tokens=4) for name in ("a", "b", "c")]
+    model.prefixes.clear()
+    before = model.prefixes.tokens_encoded
+    found = talk(influence, rounds=3, voices=voices, opening=opening)
+    shared = model.encode(Row(found.contexts[0].chat)).turn_start
+    assert {model.encode(Row(context.chat)).turn_start for context in found.contexts} == {shared}
+    assert model.prefixes.tokens_encoded - before == shared
+    model.prefixes.limit, limit = 0, model.prefixes.limit
+    try:
+        assert talk(influence, rounds=3, voices=voices, opening=opening).utterances == found.utterances
+    finally:
+        model.prefixes.limit = limit
+
+
 def test_a_sober_voice_speaks_as_if_there_were_no_state(influence: Influence) -> None:
     """`lean` 0 takes the state's intervention off this voice."""
     sober = [VOICES[0].model_copy(update={"lean": 0.0})]
     calm, moved = (talk(influence, gain=0.0, start=start, voices=sober).utterances for start in (0.0, 3.0))
     assert calm == moved
+
+
+# --- copies, budgets, forbidden words ------------------------------------------------------------
+
+ASKING = [
+    Voice(name="first", description="One.", mask="You count.", max_tokens=10, consults=("second", "third")),
+    Voice(name="second", description="Two.", mask="You look.", max_tokens=10, consults=("first", "third")),
+    Voice(name="third", description="Three.", mask="You wait.", max_tokens=10),
+]
+
+
+def test_a_voice_opens_a_dialogue_of_its_own_down_to_the_depth(influence: Influence) -> None:
+    for depth in range(4):
+        settings = DialogueSettings(rounds=1, depth=depth)
+        found = talk(influence, voices=ASKING, dialogue=settings)
+        within = {said.within for said in found.utterances}
+        assert max(map(len, within)) == min(depth, 2)
+        # No voice consults one that it is being consulted by, so that two who ask each other come to an end.
+        assert all(len({*said.within, said.voice}) == len(said.within) + 1 for said in found.utterances)
+    asked = next(said for said in found.utterances if said.within == ("first",) and said.voice == "second")
+    context = next(one for one in found.contexts if one.purpose == "voice:first>second")
+    thought = next(said.text for said in found.utterances if said.voice == "first" and not said.within)
+    assert thought in context.chat[-1].text and asked.question in context.chat[-1].text
+
+
+def test_a_consultation_comes_back_as_one_observation(influence: Influence) -> None:
+    found = talk(influence, voices=ASKING, dialogue=DialogueSettings(rounds=1, depth=1))
+    causes = [change.cause for change in found.changes]
+    assert causes == ["first, round 1", "second, round 1", "third, round 1", "copies for first, round 1",
+                      "copies for second, round 1"]  # fmt: skip
+    assert audit(found.contexts, ("vowel",)) == []
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 25, 60, 200])
+def test_the_token_budget_is_kept_and_said(influence: Influence, tokens: int) -> None:
+    found = talk(influence, voices=ASKING, dialogue=DialogueSettings(rounds=8, depth=2, tokens=tokens))
+    assert found.tokens <= tokens
+    assert found.ended in ("token budget", "fixed point") or found.tokens + len(ASKING) <= tokens
+
+
+def test_forbidden_words_are_in_no_inner_speech_and_what_was_avoided_is_known(influence: Influence) -> None:
+    free = talk(influence, rounds=2, voices=VOICES)
+    letters = {letter for said in free.utterances for letter in said.text.lower() if letter.isalpha()}
+    word = sorted(letters)[0]
+    mute = [VOICES[0].model_copy(update={"forbids": (f"{word}*",)}), VOICES[1]]
+    found = talk(influence, rounds=2, voices=mute)
+    said = [one for one in found.utterances if one.voice == "first"]
+    words = " ".join("".join(c if c.isalnum() else " " for c in one.text.lower()) for one in said).split()
+    assert not any(one.startswith(word) for one in words)
+
+
+def test_a_mask_pushes_its_own_copy_of_the_state_only(influence: Influence) -> None:
+    pushed = [VOICES[0].model_copy(update={"pushes": {"vowels": 1.5}})]
+    plain = talk(influence, gain=0.0, rounds=1)
+    moved = talk(influence, gain=0.0, rounds=1, voices=pushed)
+    leaning = talk(influence, gain=0.0, rounds=1, start=1.5)
+    assert moved.utterances == leaning.utterances and moved.utterances != plain.utterances
+    assert moved.state.values == plain.state.values
 
 
 # --- voices --------------------------------------------------------------------------------------
@@ -166,4 +279,10 @@ def test_two_voices_of_one_name_are_refused(tmp_path: Path) -> None:
     for file in ("a", "b"):
         (tmp_path / f"{file}.yaml").write_text("name: same\ndescription: x\nmask: You are.\n")
     with pytest.raises(DocumentError, match="'same'"):
+        read_voices(tmp_path)
+
+
+def test_a_consulted_voice_that_does_not_exist_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: a\ndescription: x\nmask: You are.\nconsults: [nobody]\n")
+    with pytest.raises(DocumentError, match=r"a\.yaml: consults\[0\] is 'nobody'"):
         read_voices(tmp_path)
