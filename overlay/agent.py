@@ -43,7 +43,7 @@ from overlay.model import (
     resolve_embedder,
 )
 from overlay.progress import Progress, SilentProgress
-from overlay.session import Session, TurnRecord, last_record
+from overlay.session import Session, TurnRecord, last_record, mend_sessions
 from overlay.state import continued, is_saved, reset_record, save_state
 
 _KEPT_READINGS = 1024
@@ -99,6 +99,8 @@ class Agent:
         self._session = Session(home.sessions)
         self._turn_lock = threading.Lock()
         self._is_open = True
+        self.notices: tuple[str, ...] = ()
+        """What a face should tell before the first turn, such as that a damaged journal was set aside."""
         self._clock = clock
         self._last_time: float | None = None
         self._attached: list[str] = []
@@ -415,6 +417,7 @@ class Agent:
 
     def _take_up(self) -> None:
         """Go on from the newest journalled turn, finishing what a killed process left undone."""
+        self.notices = mend_sessions(self.home.sessions)
         record = last_record(self.home.sessions)
         if record is None:
             return

@@ -1,7 +1,7 @@
 """Records: the files that the program writes, whole or not at all.
 
-A record file is replaced atomically; a journal grows line by line and forgives one torn last
-line, which is what a killed process leaves behind.
+A record file is replaced atomically; a journal grows line by line, each line with a checksum of its own, and
+forgives one torn last line, which is what a killed process leaves behind.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import contextlib
 import errno
 import json
 import os
+import re
 import tempfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from overlay.errors import RecordDamaged, StorageFull
+from overlay.errors import ArgumentError, RecordDamaged, StorageFull
+
+_CHECKED = re.compile(rb',?"crc32":"([0-9a-f]{8})"\}\Z')
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -56,8 +60,16 @@ def write_record(path: Path, content: str | bytes) -> None:
 
 
 def append_record(path: Path, record: dict[str, Any]) -> None:
-    """Append one JSON line to a journal and force it to disk; a torn line before it is cut off first."""
-    line = json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n"
+    """Append one JSON line to a journal and force it to disk; a torn line before it is cut off first.
+
+    Raises:
+        ArgumentError: the record has the key `crc32`, which holds the checksum.
+    """
+    if "crc32" in record:
+        raise ArgumentError("the key 'crc32' of a record holds its checksum", "rename the key")
+    content = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+    comma = "," if record else ""
+    line = f'{content[:-1]}{comma}"crc32":"{zlib.crc32(content.encode()):08x}"}}\n'
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
@@ -83,19 +95,47 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     """All whole records of a journal, oldest first; a torn last line is not a record.
 
     Raises:
-        RecordDamaged: a line other than the last isn't JSON.
+        RecordDamaged: a line isn't what was written.
     """
+    records, damaged = _read_lines(path)
+    if damaged:
+        raise RecordDamaged(
+            f"{path}:{damaged}: this line is not what was written",
+            f"move {path.name} aside; other files are unaffected",
+        )
+    return records
+
+
+def set_damage_aside(path: Path) -> str | None:
+    """Where a line of a journal is damaged, keep the whole file as NAME.damaged and go on from the lines before it.
+
+    Returns what happened, in words, or None when nothing was damaged.
+    """
+    records, damaged = _read_lines(path)
+    if not damaged:
+        return None
+    aside = path.with_name(f"{path.name}.damaged")
+    lines = path.read_bytes().split(b"\n")
+    write_record(aside, b"\n".join(lines))
+    write_record(path, b"".join(line + b"\n" for line in lines[: damaged - 1]))
+    return (
+        f"{path}:{damaged} was damaged: its last {len(lines) - damaged} records are set aside in {aside.name}, "
+        f"and {len(records)} whole ones before them are used"
+    )
+
+
+def _read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The records up to the first damaged line, and its number; 0 when there is none."""
     if not path.exists():
-        return []
+        return [], 0
     records: list[dict[str, Any]] = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            raise RecordDamaged(
-                f"{path}:{number}: this line is not a record", f"move {path.name} aside; other sessions are unaffected"
-            ) from None
-    return records
+        checked = _CHECKED.search(line)
+        content = line[: checked.start()] + b"}" if checked else b""
+        if checked is None or int(checked[1], 16) != zlib.crc32(content):
+            return records, number
+        records.append(json.loads(content))
+    return records, 0
 
 
 def _whole_lines_end(size: int, file: Any) -> int:

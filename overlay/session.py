@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from overlay.records import append_record, read_journal
+from overlay.records import append_record, read_journal, set_damage_aside
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,12 @@ class Session:
         """Add one turn; when this returns, the turn is on disk."""
         append_record(self.path, asdict(record))
         self.count += 1
+
+
+def mend_sessions(folder: Path) -> tuple[str, ...]:
+    """Set damaged journals aside, go on from what is whole of them, and say so in words."""
+    told = (set_damage_aside(path) for path in sorted(folder.glob("*.jsonl")))
+    return tuple(words for words in told if words)
 
 
 def last_record(folder: Path) -> dict[str, Any] | None:

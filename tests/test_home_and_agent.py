@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from toy_axis import BUDGET, LETTERS, toy_contrast, toy_texts, write_contrast
 from toy_home import create_toy_home, toy_settings, write_settings
 
@@ -309,6 +311,47 @@ def test_closing_and_opening_again_goes_on_where_it_was(home: Path, tiny_llama: 
         later = agent.turn("And now?")
         assert later.record.state_before == reply.state
     assert [record["kind"] for record in journalled(home)] == ["lived", "turn", "turn"]
+
+
+@pytest.mark.real
+def test_a_damaged_journal_is_set_aside_told_and_its_whole_part_used(home: Path, tiny_llama: Any) -> None:
+    with Agent.open(home, model=tiny_llama) as agent:
+        states = [agent.turn(text).state for text in (VOWELS, CONSONANTS, VOWELS)]
+        assert agent.notices == ()
+    (journal,) = (home / ".overlay" / "sessions").glob("*.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:2], lines[2].replace(b'"number":3', b'"number":9')]))
+    with Agent.open(home, model=tiny_llama) as again:
+        (notice,) = again.notices
+        assert "3 was damaged" in notice and journal.with_name(f"{journal.name}.damaged").exists()
+        assert dict(again.state.values) == states[1]
+        again.turn("one more")
+    assert [record["number"] for record in journalled(home)] == [1, 2, 1]
+
+
+@pytest.mark.real
+def test_words_that_an_awake_frame_forbids_are_in_no_reply_and_no_inner_speech(home: Path, tiny_llama: Any) -> None:
+    """A frame that is awake forbids its words, in the reply and in the inner speech."""
+    for path in (home / "memory" / "frames").glob("*.yaml"):
+        frame = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump({**frame, "forbids": ["e*", "a*"], "threshold": 0.01}))
+    with Agent.open(home, model=tiny_llama) as agent:
+        reply = agent.turn("How is volatility measured?")
+    assert reply.frames and reply.dialogue is not None
+    texts = [reply.text, *(said.text for said in reply.dialogue.utterances)]
+    assert not any(re.search(r"(?i)(?<![^\W_])[ea]", text) for text in texts)
+
+
+@pytest.mark.real
+def test_in_spoken_mode_the_reply_hears_the_voices_and_the_ledger_says_so(home: Path, tiny_llama: Any) -> None:
+    settings = yaml.safe_load((home / "agent.yaml").read_text())
+    (home / "agent.yaml").write_text(yaml.safe_dump({**settings, "dialogue": {"mode": "spoken"}}))
+    with Agent.open(home, model=tiny_llama) as agent:
+        reply = agent.turn("How is volatility measured?")
+    (context,) = [one for one in reply.record.contexts if one["purpose"] == "reply"]
+    sources = [segment["source"] for segment in context["messages"][-1]["segments"]]
+    assert reply.dialogue is not None and reply.dialogue.summary
+    assert {f"voice:{voice}" for voice, _ in reply.dialogue.summary} <= set(sources)
 
 
 @pytest.mark.real

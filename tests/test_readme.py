@@ -19,12 +19,34 @@ def test_the_readme_is_short_and_all_its_local_links_lead_somewhere() -> None:
         assert target.startswith("http") or (ROOT / target).exists(), target
 
 
+def examples() -> dict[str, str]:
+    """Every Python example of the pages people read first, by a name for it."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return {
+        f"{page.stem}-{number}": example
+        for page in pages
+        for number, example in enumerate(re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL))
+    }
+
+
+EXPECTED = {
+    "README-0": "vault:four-levels",
+    "README-1": "[",
+    "interventions-0": "(",
+}
+"""What each example prints, in part."""
+
+
+def test_every_example_has_something_expected_of_it() -> None:
+    assert set(examples()) == set(EXPECTED)
+
+
 @pytest.mark.real
-def test_the_python_example_runs_as_printed(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    (tmp_path / "example.py").write_text(example, encoding="utf-8")
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_the_python_examples_run_as_printed(name: str, tmp_path: Path) -> None:
+    (tmp_path / "example.py").write_text(examples()[name], encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "vault:four-levels" in done.stdout
+    assert EXPECTED[name] in done.stdout

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.errors import RecordDamaged, StorageFull
-from overlay.records import append_record, read_journal, storage_errors, write_record
+from overlay.records import append_record, read_journal, set_damage_aside, storage_errors, write_record
 
 
 def full(*_: Any) -> None:
@@ -131,9 +131,28 @@ def test_a_journal_that_is_one_torn_line_begins_anew(tmp_path: Path) -> None:
 
 def test_damage_inside_a_journal_is_told_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    path.write_bytes(b'{"number":1}\n{"number"\n{"number":3}\n')
-    with pytest.raises(RecordDamaged, match=f"{path}:2"):
-        read_journal(path)
+    for number in (1, 2, 3):
+        append_record(path, {"number": number, "text": "said"})
+    whole = path.read_bytes()
+    for damaged in (whole.replace(b'{"number":2', b'{"number":5'), whole.replace(b'"said"', b'"sAid"', 2)):
+        path.write_bytes(damaged)
+        with pytest.raises(RecordDamaged, match=rf"{path}:[12]: this line is not what was written"):
+            read_journal(path)
+
+
+def test_damage_is_set_aside_and_what_is_whole_before_it_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    for number in (1, 2, 3):
+        append_record(path, {"number": number})
+    assert set_damage_aside(path) is None
+    damaged = path.read_bytes().replace(b'{"number":2', b'{"number":7')
+    path.write_bytes(damaged)
+    told = set_damage_aside(path)
+    assert told is not None and f"{path}:2" in told and "journal.jsonl.damaged" in told
+    assert read_journal(path) == [{"number": 1}]
+    assert path.with_name("journal.jsonl.damaged").read_bytes() == damaged
+    append_record(path, {"number": 4})
+    assert read_journal(path) == [{"number": 1}, {"number": 4}]
 
 
 def test_a_full_disk_keeps_earlier_records_and_the_next_append_works(
@@ -174,9 +193,10 @@ def test_a_really_full_disk_leaves_no_part_of_a_record(tmp_path: Path, length: i
         f"try: append_record(folder / 'journal.jsonl', {{'number': 2, 'text': 'x' * {length}}})\n"
         "except StorageFull as error: print(error)"
     )
+    whole = path.read_bytes()
     done = with_file_limit(path.stat().st_size + room, code, tmp_path)
     assert "disk is full" in done.stdout, done.stderr
-    assert path.read_bytes() == b'{"number":1}\n'
+    assert path.read_bytes() == whole
 
 
 def test_a_process_killed_between_appends_loses_none_that_returned(tmp_path: Path) -> None:
@@ -203,4 +223,4 @@ def test_a_journal_is_plain_lines_of_json(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     append_record(path, {"text": "a\nb ü"})
     (line,) = path.read_text(encoding="utf-8").splitlines()
-    assert "ü" in line and json.loads(line) == {"text": "a\nb ü"}
+    assert "ü" in line and json.loads(line)["text"] == "a\nb ü"

@@ -138,6 +138,8 @@ class ChatApp(App[None], inherit_bindings=False):
             return
         self._heading.update(self._title())
         self._panel.show_state(agent.state.values, agent.state.values)
+        for notice in agent.notices:
+            self.notify(notice, severity="warning", timeout=30)
         self._listen()
 
     def _fail(self, error: BaseException) -> None:

@@ -46,6 +46,8 @@ def plain_chat(home: Home, dtype: str = "auto") -> None:
     with ConsoleProgress() as progress:
         agent = Agent.open(home, dtype=dtype, progress=progress)
     with agent:
+        for notice in agent.notices:
+            print(notice, file=sys.stderr, flush=True)
         _Chat(agent).run()
 
 
