@@ -330,30 +330,23 @@ def _raising_processor(model: LanguageModel, row: Row, number: int) -> None:
 
 
 def _cancelled_stream(model: LanguageModel, row: Row, number: int) -> None:
-    stream = model.stream(Row(text=row.text, intervention=row.intervention, sampling=Sampling(200, 0.9), seed=number))
+    stream = model.stream(Row(text=row.text, intervention=row.intervention, sampling=Sampling(40, 0.9), seed=number))
     for _ in range(number % 3):
-        next(stream)
+        next(stream, None)
     stream.close()
 
 
 def _killed_thread(model: LanguageModel, row: Row, number: int) -> None:
     """The generating thread gets an exception from outside, somewhere in its work."""
-    stream = model.stream(Row(text=row.text, intervention=row.intervention, sampling=Sampling(200, 0.9), seed=number))
-    if number % 2:
-        next(stream)
-    else:
-        starter = threading.Thread(target=_drain, args=(stream,), daemon=True)
-        starter.start()
-    worker = None
-    while worker is None:
-        running = [thread for thread in threading.enumerate() if thread.name == "overlay-stream" and thread.ident]
-        worker = next((thread for thread in running if thread.is_alive()), None)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident or 0), ctypes.py_object(SystemExit))
-    worker.join()
-    if not number % 2:
-        starter.join()
-    else:
-        _drain(stream)
+    stream = model.stream(Row(text=row.text, intervention=row.intervention, sampling=Sampling(40, 0.9), seed=number))
+    listener = threading.Thread(target=_drain, args=(stream,), daemon=True)
+    listener.start()
+    time.sleep(0.002 * (number % 97))
+    for worker in threading.enumerate():
+        if worker.name == "overlay-stream" and worker.ident:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(SystemExit))
+            worker.join()
+    listener.join()
 
 
 def _drain(stream: Iterator[Any]) -> None:

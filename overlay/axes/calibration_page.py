@@ -21,12 +21,18 @@ MATCHED = {"norm": "the same dose", "volatility": "the same volatility"}
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a page, all cells as people read them."""
+    """A table of a page, all cells as people read them; a wide one leaves its intervals out in a terminal."""
 
     title: str
     note: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    wide: bool = False
+
+    @property
+    def terminal_rows(self) -> tuple[tuple[str, ...], ...]:
+        """The rows as a terminal of 80 columns has room for them."""
+        return tuple(tuple(cell.split(" (")[0] for cell in row) for row in self.rows) if self.wide else self.rows
 
 
 @dataclass(frozen=True)
@@ -114,9 +120,11 @@ def _budget_sentence(found: Calibration) -> str:
 def _limit_sentence(found: Calibration) -> str:
     if not found.falls_apart:
         return f"Up to a dose of {found.limit:g} text was not seen to fall apart; larger doses were not tried."
+    broken = min((abs(p.dose) for p in found.coherence if not p.coherent and abs(p.dose) > found.limit), default=None)
+    next_up = "" if broken is None else f"; at {broken:.4f} it no longer was"
     return (
         f"The model's own text stays coherent up to a dose of {found.limit:.4f}, "
-        f"{found.limit / found.budget_dose:.2f} times the budget dose; larger ones are refused."
+        f"{found.limit / found.budget_dose:.2f} times the budget dose{next_up}. Larger ones are refused."
     )
 
 
@@ -126,6 +134,13 @@ def _response_sentences(found: Calibration, response: DoseResponse) -> list[str]
     said = [f"Doses were measured on {texts} texts ({kind})."]
     if not response.fresh:
         said.append("There are no confirmation texts: what the axis does to texts it has seen flatters it.")
+    best = max(response.points, key=lambda point: point.groups[OWN].mean)
+    if best.dose == 0:
+        said.append("No measured dose makes its own texts likelier.")
+    else:
+        said.append(
+            f"Of these doses {signed(best.dose, 4)} makes its own texts likeliest, {_effect(best.groups[OWN])}."
+        )
     for sign, name in ((1, "up"), (-1, "down")):
         point = nearest(response.points, sign * found.budget_dose)
         said.append(
@@ -158,13 +173,16 @@ def _sweep_sentences(sweep: LayerSweep) -> list[str]:
     texts = sum(sweep.texts.values())
     start = f"Of {len(sweep.windows)} windows of {len(sweep.current)} blocks at equal volatility, on {texts} texts"
     acts = f"where the axis acts now, blocks {as_spans(now.blocks)}, has {_effect(now.specific)}"
+    others = [window for window in sweep.windows if window is not now]
+    apart = sum(not window.gain.low <= 0 <= window.gain.high for window in others)
+    told = f"{apart} of the {len(others)} others differ from it by an interval without 0."
     if best is now:
-        return [f"{start}, {acts}: the largest specific effect of all."]
+        return [f"{start}, {acts}: the largest specific effect of all. {told}"]
     gain = "an interval that holds 0" if best.gain.low <= 0 <= best.gain.high else "an interval without 0"
     return [
         f"{start}, blocks {as_spans(best.blocks)} have the largest specific effect, {_effect(best.specific)}; {acts}. "
         f"The difference is {_effect(best.gain)}, {gain}; the best of many windows flatters, and coherence was not "
-        "measured there."
+        f"measured there. Where it acts now: {told}"
     ]
 
 
@@ -218,6 +236,7 @@ def _groups_table(response: DoseResponse) -> Table:
         tuple(
             (signed(point.dose, 4), *(_effect(point.groups[group]) for group in groups)) for point in response.points
         ),
+        wide=True,
     )
 
 
@@ -229,8 +248,9 @@ def _random_table(comparison: RandomComparison) -> Table:
     return Table(
         f"Random directions of {MATCHED[comparison.matching]}",
         f"{count} directions, mean and range, nats per token, all on the same {sum(comparison.texts.values())} texts; "
-        f"at the budget dose they cost {min(comparison.costs):.3f} to {max(comparison.costs):.3f}.{scales}",
-        ("dose", "own: axis", "own: random", "as far", "specific: axis", "specific: random", "as far"),
+        f"at the budget dose they cost {min(comparison.costs):.3f} to {max(comparison.costs):.3f}.{scales} As far: how "
+        "many go at least as far as the axis, up for a dose above 0 and down below it.",
+        ("dose", "own: axis", "own: random", "as far", "own minus others: axis", "random", "as far"),
         tuple(
             (
                 signed(dose, 4),
@@ -278,7 +298,8 @@ def _coherence_table(found: Calibration) -> Table:
         "Where text falls apart",
         f"The model's own text under each dose. Coherent: at most {SURPRISE_FACTOR:g} times as surprising to the "
         f"unsteered model (nats per token) as unsteered text, at most {REPETITION_MARGIN:g} more of its 3-grams "
-        f"repeated, and at least {DIVERSITY_SHARE:.0%} of the distinct 2-grams left.",
+        f"repeated, and at least {DIVERSITY_SHARE:.0%} of the distinct 2-grams left. Other texts give "
+        "another limit: those of two draws for the stock axis lay a tenth apart.",
         ("dose", "surprise", "repeated 3-grams", "distinct 2-grams", "coherent"),
         tuple(
             (

@@ -91,11 +91,11 @@ def _legend(axes: Any, columns: int) -> None:
     axes.set_title(axes.get_title("left"), pad=8 + 13 * rows)
 
 
-def _mark_doses(axes: Any, found: Calibration) -> None:
+def _mark_doses(axes: Any, found: Calibration, name: str | None = "budget dose") -> None:
     """Zero lines, and where the budget is spent."""
     axes.axhline(0, color=GREY, linewidth=0.8, zorder=1)
     axes.axvline(0, color=GREY, linewidth=0.8, zorder=1)
-    for sign, label in ((-1, "budget dose"), (1, None)):
+    for sign, label in ((-1, name), (1, None)):
         axes.axvline(
             sign * found.budget_dose, color=INK, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1, label=label
         )  # fmt: skip
@@ -148,10 +148,14 @@ def _draw_random(axes: Any, found: Calibration, part: Part, title: str) -> None:
         spreads = [comparison.spread(place, part) for place in range(len(comparison.doses))]
         axes.fill_between(
             comparison.doses, [low for _, low, _ in spreads], [high for _, _, high in spreads],
-            color=colour, alpha=0.55, linewidth=0, zorder=1.5,
-            label=f"{len(comparison.scales)} random, {label}",
+            facecolor=colour, alpha=0.5, linewidth=0, zorder=1.5,
         )  # fmt: skip
-        axes.plot(comparison.doses, [mean for mean, _, _ in spreads], line, color=INK, linewidth=1.1, zorder=2)
+        for edge in (1, 2):
+            axes.plot(comparison.doses, [spread[edge] for spread in spreads], line, color=GREY, linewidth=0.8, zorder=2)
+        axes.plot(
+            comparison.doses, [mean for mean, _, _ in spreads], line, color=INK, linewidth=1.3, zorder=2,
+            label=f"{len(comparison.scales)} random, {label}: mean, range",
+        )  # fmt: skip
     points = found.response.points
     effects = [point.specific if part == "specific" else point.groups[OWN] for point in points]
     doses = [point.dose for point in points]
@@ -163,12 +167,12 @@ def _draw_random(axes: Any, found: Calibration, part: Part, title: str) -> None:
     same = found.comparisons[0]
     axes.plot(
         same.doses, same.of_axis(part), "o", color="white", markeredgecolor=BLUE, markersize=4, zorder=5,
-        label="the axis, texts of the random",
+        label="the axis, on their texts",
     )  # fmt: skip
-    _mark_doses(axes, found)
+    _mark_doses(axes, found, name=None)
     axes.set_ylabel(f"change from dose 0 ({CHANGE})")
     axes.set_title(title)
-    _legend(axes, 3)
+    _legend(axes, 2)
 
 
 def _width(comparison: RandomComparison, part: Part) -> float:
@@ -195,7 +199,10 @@ def _draw_costs(axes: Any, found: Calibration) -> None:
 def _draw_coherence(axes: Any, found: Calibration) -> None:
     points = [point for point in found.coherence if point.surprise is not None]
     axes.plot([p.dose for p in points], [p.surprise for p in points], "-", color=GREY, linewidth=1, zorder=2)
-    for coherent, mark, colour, label in ((True, "o", GREEN, "coherent"), (False, "X", VERMILION, "falls apart")):
+    for coherent, mark, colour, label in (
+        (True, "o", GREEN, "coherent"),
+        (False, "X", VERMILION, "falls apart (any bound)"),
+    ):
         chosen = [point for point in points if point.coherent is coherent]
         axes.plot(
             [p.dose for p in chosen], [p.surprise for p in chosen], mark, color=colour, markersize=6, label=label,
@@ -211,7 +218,7 @@ def _draw_coherence(axes: Any, found: Calibration) -> None:
     axes.set_xlabel(DOSE)
     axes.set_ylabel("surprise of the model's own text\n(nats per token, unsteered model)")
     axes.set_title("E  Where text falls apart")
-    _legend(axes, 4)
+    _legend(axes, 2)
 
 
 def _draw_sweep(axes: Any, sweep: LayerSweep | None) -> None:

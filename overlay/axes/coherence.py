@@ -49,23 +49,25 @@ class LimitSearch:
     """How carefully the limit is looked for.
 
     Attributes:
-        prompts, tokens: texts generated per dose and sign, and their length.
+        prompts, samples, tokens: prompts, texts written after each under every dose and sign, and their length.
         factor: ratio of neighbouring doses while the limit hasn't been bracketed yet.
         tolerance: ratio of the smallest incoherent to the largest coherent dose at which the search ends.
         ladder: doses tried at once.
     """
 
     prompts: int = 16
+    samples: int = 3
     tokens: int = 40
     factor: float = 1.5
     tolerance: float = 1.1
     ladder: int = LADDER
 
 
-QUICK_SEARCH = LimitSearch(prompts=8, tokens=24, factor=2.0, tolerance=1.2, ladder=1)
-"""For building: a limit within 20%, in the time of a few replies."""
+QUICK_SEARCH = LimitSearch(samples=1, tokens=24, factor=2.0, tolerance=1.2, ladder=1)
+"""For building: a limit to about a fifth, in the time of a few replies. Both signs make one batch of 32 rows."""
 
 FULL_SEARCH = LimitSearch()
+"""On the embedded model the limits of two draws lay a tenth apart; with one text a prompt, a fifth."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ class CoherenceGauge:
         self._search = search
         self._progress = progress or SilentProgress()
         self._prompts = [" ".join(text.split()[:PROMPT_WORDS]) for text in neutral_texts()[: search.prompts]]
+        self._prompts *= search.samples
         self._points: dict[float, CoherencePoint] = {}
 
     @property

@@ -53,10 +53,12 @@ class RandomComparison:
     axis_specific: tuple[float, ...]
 
     def as_far(self, place: int, part: Part = "specific") -> int:
-        """How many random directions went at least as far as the axis, its way, under its dose number `place`."""
-        axis = self.of_axis(part)[place]
-        way = 1 if axis >= 0 else -1
-        return sum(values[place] * way >= axis * way for values in self.of_directions(part))
+        """How many random directions went at least as far as the axis under its dose number `place`.
+
+        Far is upwards for a dose above 0 and downwards below it: what a direction of these texts should do.
+        """
+        way = 1 if self.doses[place] >= 0 else -1
+        return sum(values[place] * way >= self.of_axis(part)[place] * way for values in self.of_directions(part))
 
     def spread(self, place: int, part: Part = "specific") -> tuple[float, float, float]:
         """Mean, smallest and largest over the random directions under dose number `place`, nats per token."""

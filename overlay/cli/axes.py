@@ -153,7 +153,7 @@ def axes_calibrate(
     for table in calibration_tables(axis):
         print(table.title)
         shown = new_table(*table.columns)
-        for row in table.rows:
+        for row in table.terminal_rows:
             shown.add_row(*row)
         print_table(shown)
         print(f"{table.note}\n")

@@ -7,29 +7,35 @@ of every context. It never puts a word of the state into a text.
 
 from __future__ import annotations
 
+from overlay.inner.audit import UNKNOWN_TOKENS, Examination, Leak, StateNames, audit, examine
 from overlay.inner.dialogue import Dialogue, DialogueSettings, Resonance, Utterance, Voice, read_voices
 from overlay.inner.drift import Drift, DriftSettings, neutral_activations
 from overlay.inner.effects import congruence
 from overlay.inner.half_life import HalfLife
 from overlay.inner.history import LivedTurn, latest_moves, read_history
+from overlay.inner.inflection import WordFinder
 from overlay.inner.influence import Influence, Influenced, NoteCongruence
-from overlay.inner.ledger import Context, Leak, Segment, SourcedMessage, audit
+from overlay.inner.ledger import Context, LivedContext, Segment, SourcedMessage, lived_contexts
 from overlay.inner.mind import Experience, Mind, forbidden_words
 from overlay.inner.state import Accumulator, Origin, Source, State, StateChange, StateSettings
 from overlay.inner.state_plot import draw_state
+from overlay.inner.token_source import SourcedTokens, source_tokens
 
 __all__ = [
+    "UNKNOWN_TOKENS",
     "Accumulator",
     "Context",
     "Dialogue",
     "DialogueSettings",
     "Drift",
     "DriftSettings",
+    "Examination",
     "Experience",
     "HalfLife",
     "Influence",
     "Influenced",
     "Leak",
+    "LivedContext",
     "LivedTurn",
     "Mind",
     "NoteCongruence",
@@ -38,17 +44,23 @@ __all__ = [
     "Segment",
     "Source",
     "SourcedMessage",
+    "SourcedTokens",
     "State",
     "StateChange",
+    "StateNames",
     "StateSettings",
     "Utterance",
     "Voice",
+    "WordFinder",
     "audit",
     "congruence",
     "draw_state",
+    "examine",
     "forbidden_words",
     "latest_moves",
+    "lived_contexts",
     "neutral_activations",
     "read_history",
     "read_voices",
+    "source_tokens",
 ]

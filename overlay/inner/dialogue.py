@@ -271,7 +271,7 @@ class _Progress:
                 now[axis] = math.copysign(allowed, now[axis])
                 values[axis] = value_after = before.values.get(axis, 0.0) + now[axis]
                 cause = f"damped: round {number} moved it {gain:.2f} times as far as the one before"
-                self.changes.append(StateChange(axis, "inner speech", cause, 0.0, value, value_after))
+                self.changes.append(StateChange(axis, "damping", cause, 0.0, value, value_after))
         self.state = replace(self.state, values=values)
         return now
 

@@ -3,33 +3,72 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from overlay.axes import Axis
 from overlay.errors import ArgumentError
-from overlay.inner.state import State
-from overlay.model import Intervention, Observation, Pool, Row, Span
+from overlay.inner.effects import congruence
+from overlay.inner.state import State, StateSettings
+from overlay.model import AdapterUse, Focus, Intervention, Observation, Pool, Row, Span
 
 if TYPE_CHECKING:
     from overlay.model import LanguageModel, Volatility, VolatilityGauge
 
+GRID = 20
+"""States act in steps of 1/20 of a budget dose, so that what was measured once acts again as it was measured."""
+
 TOLERANCE = 0.02
 """How far below the budget the scaling may land; it never lands above."""
+
+KEPT = 4096
+"""So many measured states are remembered; those of one axis are at most 121."""
 
 
 @dataclass(frozen=True)
 class Influenced:
-    """An intervention, what it costs, and by how much it was scaled down to fit the budget."""
+    """What a state does: what skews the model, what that costs, and what else it changes.
+
+    Attributes:
+        intervention: steering doses and faded-in adapters.
+        temperature: at which replies are sampled; None leaves it to the reply's settings.
+        frame_energy: energy to add to frames by name, from -1 to 1.
+        volatility: of the intervention and what is worn always, together, on neutral text.
+        scale: by how much the intervention was scaled down, from 1 (not at all) to 0 (there was no budget left).
+    """
 
     intervention: Intervention
+    temperature: float | None
+    frame_energy: Mapping[str, float]
     volatility: Volatility
     scale: float
 
 
+@dataclass(frozen=True)
+class NoteCongruence:
+    """How well a recalled note fits the state, from -1 to 1, and the attention it gets for that, if any."""
+
+    text: str
+    congruence: float
+    focus: Focus | None
+
+
 class Influence:
     """Turns states into interventions on one model, with its axes and one budget in nats per token.
+
+    A state is rounded to a grid before it acts. So whatever acts has been measured, jointly and as it is: what was
+    measured is kept, adapters included, which therefore must stay attached as they are.
+
+    Two effects are bounded by their settings and stand outside the budget, because neutral text can't show what they
+    cost: the temperature acts on sampling and not on the model, and a focus on a note needs the note.
+
+    Args:
+        settings: what a state does beside steering; when not given, nothing.
+        worn: adapters that are worn whatever the state is. They count: when they leave nothing of the budget, or
+            overspend it, the state gets nothing (`scale` 0) and the volatility says what they cost.
 
     Raises:
         AxisUnproven: an axis did not pass its checks, and nobody forced it.
@@ -38,7 +77,14 @@ class Influence:
         unproven: names of the axes that were forced; whatever rests on them must say so.
     """
 
-    def __init__(self, axes: Sequence[Axis], gauge: VolatilityGauge, budget: float) -> None:
+    def __init__(
+        self,
+        axes: Sequence[Axis],
+        gauge: VolatilityGauge,
+        budget: float,
+        settings: StateSettings | None = None,
+        worn: Sequence[AdapterUse] = (),
+    ) -> None:
         if budget <= 0:
             raise ArgumentError(f"a budget of {budget} nats per token", "give a number above 0")
         for axis in axes:
@@ -47,27 +93,76 @@ class Influence:
         self.unproven = tuple(axis.name for axis in axes if not axis.proven)
         self.gauge = gauge
         self.budget = budget
+        self.settings = settings or StateSettings()
+        self.worn = Intervention(adapters=tuple(worn))
+        self._known: dict[tuple[tuple[tuple[str, int], ...], Span], Influenced] = {}
+        self._lock = threading.Lock()
 
     def of(self, state: State, span: Span = "turn") -> Influenced:
-        """The state's intervention; all doses shrink together while one is beyond its axis's coherent limit, or
-        while their joint cost exceeds the budget.
+        """What the state does; everything that skews the model shrinks together while a dose is beyond its axis's
+        coherent limit, or while the joint cost exceeds the budget.
         """
-        from overlay.model import NO_VOLATILITY  # brings torch, which reading a home must not wait for
+        steps = tuple(sorted((name, round(value * GRID)) for name, value in state.values.items()))
+        with self._lock:
+            found = self._known.get((steps, span))
+            if found is None:
+                while len(self._known) >= KEPT:
+                    del self._known[next(iter(self._known))]
+                found = self._known[steps, span] = self._measured({name: step / GRID for name, step in steps}, span)
+            return found
 
-        values = {name: value for name, value in sorted(state.values.items()) if name in self.axes}
-        if not any(values.values()):
-            return Influenced(Intervention(), NO_VOLATILITY, 1.0)
+    def _measured(self, values: Mapping[str, float], span: Span) -> Influenced:
+        temperature = self.settings.temperature
+        energy: dict[str, float] = {}
+        for waking in self.settings.wakes:
+            if given := waking.energy * waking.share(values):
+                energy[waking.frame] = min(1.0, max(-1.0, energy.get(waking.frame, 0.0) + given))
+        intervention, volatility, scale = self._within_budget(values, span)
+        return Influenced(
+            intervention, None if temperature is None else temperature.at(values), energy, volatility, scale
+        )
+
+    def _within_budget(self, values: Mapping[str, float], span: Span) -> tuple[Intervention, Volatility, float]:
+        doses = {name: value for name, value in values.items() if name in self.axes}
+        uses = [use for fade in self.settings.fades_in if (use := fade.use(values)).scale]
+        worn = self._worn_cost
+        if not any(doses.values()) and not uses:
+            return Intervention(), worn, 1.0
         # Within the limits first: a dose beyond them can't even be asked for.
-        scale = min(1.0, *(self.axes[name].reach / abs(value) for name, value in values.items() if value))
-        within = Intervention(tuple(self.axes[name].dose(value * scale, span) for name, value in values.items()))
+        scale = min([1.0, *(self.axes[name].reach / abs(value) for name, value in doses.items() if value)])
+        within = Intervention(
+            tuple(self.axes[name].dose(value * scale, span) for name, value in doses.items()),
+            tuple(AdapterUse(use.name, use.scale * scale) for use in uses),
+        )
         share = 1.0
-        for _ in range(12):
-            volatility = self.gauge.measure(within * share)
+        for _ in range(12 if worn.mean < self.budget else 0):
+            mix = within * share
+            volatility = self.gauge.measure(self.worn + mix)
             if volatility.mean <= self.budget:
-                return Influenced(within * share, volatility, scale * share)
+                return mix, volatility, scale * share
             # KL grows with the square of a small dose.
-            share *= math.sqrt(self.budget * (1 - TOLERANCE) / volatility.mean)
-        return Influenced(Intervention(), NO_VOLATILITY, 0.0)
+            free = (self.budget - worn.mean) * (1 - TOLERANCE)
+            share *= math.sqrt(free / (volatility.mean - worn.mean))
+        return Intervention(), worn, 0.0
+
+    @cached_property
+    def _worn_cost(self) -> Volatility:
+        return self.gauge.measure(self.worn)
+
+    def focus(self, state: State, notes: Mapping[str, Mapping[str, float]]) -> tuple[NoteCongruence, ...]:
+        """How well recalled notes fit the state, and the attention that those which do are paid from this turn on.
+
+        Args:
+            notes: what each note reads on the axes, by its text as it stands in the prompt.
+        """
+        values = {name: round(value * GRID) / GRID for name, value in state.values.items()}
+        weight = self.settings.focus.weight if self.settings.focus else 0.0
+        found = []
+        for text, readings in notes.items():
+            fit = congruence(values, readings)
+            focus = Focus(text, weight * fit, span="turn") if weight * fit > 0 else None
+            found.append(NoteCongruence(text, fit, focus))
+        return tuple(found)
 
     def read(self, model: LanguageModel, texts: Sequence[str]) -> list[Mapping[str, float]]:
         """What each text reads on each axis: z, in deviations of neutral text. Texts are read unsteered.

@@ -1,12 +1,21 @@
-"""The context ledger: where every token that enters a context came from, and what leaked into it."""
+"""The context ledger: where every piece of text that enters a context came from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from overlay.axes import find_words
+from overlay.errors import RecordDamaged
+from overlay.inner.paraphrase import sentences
 from overlay.model import Message
+
+PLAIN_SOURCES = ("user", "reply", "system", "template")
+NAMED_SOURCES = ("note", "frame", "voice", "mask", "script")
+"""Sources that say which one: "note:ID", "frame:NAME", "voice:NAME", "mask:NAME", "script:PLACE"."""
+
+TELLING = 5
+"""Words of inner speech that can't stand elsewhere by chance."""
 
 
 @dataclass(frozen=True)
@@ -15,6 +24,23 @@ class Segment:
 
     source: str
     text: str
+
+    @property
+    def kind(self) -> str:
+        """The source without the name: "note" for "note:ID"."""
+        return self.source.partition(":")[0]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the source is one that the ledger knows."""
+        kind, _, name = self.source.partition(":")
+        return self.source in PLAIN_SOURCES or (kind in NAMED_SOURCES and bool(name))
+
+    @property
+    def is_users_own(self) -> bool:
+        """Whether the user wrote it, in this turn or in one that was remembered: the user's words are no leak."""
+        is_remembered = self.source.startswith("note:session:") and self.source.endswith(":user")
+        return self.source == "user" or is_remembered
 
 
 @dataclass(frozen=True)
@@ -43,40 +69,80 @@ class Context:
         """The messages as the model gets them."""
         return tuple(message.message for message in self.messages)
 
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """All segments of all messages, in order."""
+        return tuple(segment for message in self.messages for segment in message.segments)
+
 
 @dataclass(frozen=True)
-class Leak:
-    """A word of the state, or inner speech, in a context where it may not stand."""
+class LivedContext:
+    """A context as a session's journal keeps it.
 
-    kind: str
-    word: str
-    source: str
-    purpose: str
-    excerpt: str
-
-
-def audit(contexts: Iterable[Context], lexicon: Sequence[str], *, silent: bool = True) -> list[Leak]:
-    """All leaks: words of `lexicon` in any context; with `silent`, also inner speech outside voices' contexts.
-
-    The user's own words are theirs: they are no leak of the state.
+    Attributes:
+        turn: the number of its turn, from 1; 0 where there are no turns.
+        place: its number among the contexts of that turn, from 1.
+        tokens: what the model got, where the journal has it.
+        silent: whether inner speech had to stay out of everything but the voices' contexts.
+        unspoken: sentences that voices had said by then in silent turns, without what they only repeated.
     """
-    words = find_words(tuple(lexicon))
-    found: list[Leak] = []
-    for context in contexts:
-        for message in context.messages:
-            for segment in message.segments:
-                if segment.source == "user":
-                    continue
-                found += [
-                    Leak("state word", word, segment.source, context.purpose, _excerpt(segment.text, word))
-                    for word in words(segment.text)
-                ]
-                is_inner = segment.source.startswith("voice:")
-                if silent and is_inner and not context.purpose.startswith("voice:"):
-                    found.append(Leak("inner speech", "", segment.source, context.purpose, segment.text[:80]))
+
+    context: Context
+    turn: int = 0
+    place: int = 1
+    tokens: tuple[int, ...] | None = None
+    silent: bool = True
+    unspoken: tuple[str, ...] = ()
+
+
+def lived_contexts(records: Sequence[Mapping[str, Any]]) -> list[LivedContext]:
+    """All contexts of a session's turn records, in order.
+
+    A record says in `dialogue_mode` whether its inner dialogue was spoken; without it, it was silent.
+
+    Raises:
+        RecordDamaged: a record holds no such contexts.
+    """
+    found: list[LivedContext] = []
+    unspoken: dict[str, None] = {}
+    for record in records:
+        try:
+            silent = record.get("dialogue_mode", "silent") != "spoken"
+            contexts = [_context(kept) for kept in record["contexts"]]
+            if silent:
+                told = {segment.text for context in contexts for segment in context.segments if segment.kind != "voice"}
+                for utterance in record["inner_speech"]:
+                    said = [sentence for sentence in sentences(utterance["text"]) if len(sentence.split()) >= TELLING]
+                    unspoken |= dict.fromkeys(one for one in said if not any(one in text for text in told))
+            for place, (context, kept) in enumerate(zip(contexts, record["contexts"], strict=True), start=1):
+                tokens = kept.get("tokens") or (record["prompt_tokens"] if context.purpose == "reply" else None)
+                found.append(
+                    LivedContext(
+                        context,
+                        int(record["number"]),
+                        place,
+                        tuple(int(token) for token in tokens) if tokens else None,
+                        silent,
+                        tuple(unspoken),
+                    )
+                )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise RecordDamaged(
+                f"turn {record.get('number', '?')} has no readable contexts ({error!r})",
+                "this session can't be audited; other sessions are unaffected",
+            ) from error
     return found
 
 
-def _excerpt(text: str, word: str) -> str:
-    place = text.lower().find(word)
-    return text[max(0, place - 30) : place + len(word) + 30].strip()
+def _context(kept: Mapping[str, Any]) -> Context:
+    """A context as it was written into a record."""
+    return Context(
+        str(kept["purpose"]),
+        tuple(
+            SourcedMessage(
+                str(message["role"]),
+                tuple(Segment(str(part["source"]), str(part["text"])) for part in message["segments"]),
+            )
+            for message in kept["messages"]
+        ),
+    )

@@ -7,6 +7,7 @@ from every file.
 """
 
 from overlay.memory.embedder import Embedder, SentenceEmbedder
+from overlay.memory.lock import WriterLock
 from overlay.memory.memory import EXACT_BELOW, MINIMUM_SCORE, Memory, MemoryCheck, Written
 from overlay.memory.note import KINDS, Kind, NewNote, Note
 from overlay.memory.recall import Recalled, RecallWeights
@@ -27,6 +28,7 @@ __all__ = [
     "Recalled",
     "SentenceEmbedder",
     "VaultImport",
+    "WriterLock",
     "Written",
     "import_path",
     "import_vault",

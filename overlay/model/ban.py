@@ -4,50 +4,74 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 from overlay.errors import InterventionError
 
-# Scripts that write without spaces: there a word has no border to look for.
-_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f"
+    "\U00020000-\U0003ffff"
+)
+"""Scripts that write without spaces: there a word has no border to look for."""
+
+_ONE_LETTER = str.maketrans({"\u0131": "i"})
+"""The dotless i is what other languages' capital I stands for."""
+
+_LONGEST_FORM = 3
+"""Characters that one folded character can come from: a decomposed syllable or letter with two accents."""
 
 
 @dataclass(frozen=True)
 class Ban:
     """A word or phrase that may not be generated, whatever its case; a final `*` bans all words that begin so.
 
-    Whole words are meant: banning "art" leaves "party" and "artist" alone, `art*` doesn't leave "artist".
-    Words of a phrase may be parted by any white space.
+    Whole words are meant: banning "art" leaves "party" and "artist" alone, `art*` doesn't leave "artist". Signs end a
+    word: banning "it" bans "it's" and "_it_". Words of a phrase may be parted by any white space. How accents are
+    encoded makes no difference.
+
+    Raises:
+        InterventionError: nothing to ban, or a `*` in front of a letter.
     """
 
     text: str
 
     def __post_init__(self) -> None:
-        if not self.text.rstrip("*").strip():
+        if not self.text.strip(" *\n\t"):
             raise InterventionError(f"a ban of '{self.text}' bans nothing", "give a word or a phrase")
+        if re.search(r"\*\w", self.text):
+            raise InterventionError(
+                f"a ban of '{self.text}': a * stands for more letters only at the end", "name the words one by one"
+            )
 
     @property
-    def pattern(self) -> str:
-        """A regular expression for the banned text, without its right border."""
-        words = unicodedata.normalize("NFC", self.text).rstrip("*").split()
-        body = r"\s+".join(re.escape(word) for word in words)
-        opens = "" if _UNSPACED.match(words[0][0]) or not _is_word(words[0][0]) else r"(?<!\w)"
-        return opens + body
+    def words(self) -> tuple[str, ...]:
+        """Its words in the form in which texts are compared."""
+        return tuple(_fold(self.text).rstrip().rstrip("*").split())
 
     @property
-    def needs_border(self) -> bool:
-        """Whether the banned text counts only when no letter follows."""
-        last = self.text.strip()[-1]
-        return _is_word(last) and not _UNSPACED.match(last)
+    def opens_word(self) -> bool:
+        """Whether it counts only when no letter comes before it."""
+        return _is_letter(self.words[0][0])
+
+    @property
+    def ends_word(self) -> bool:
+        """Whether it counts only when no letter follows."""
+        return _is_letter(_fold(self.text).rstrip()[-1])
 
 
 @dataclass(frozen=True)
 class BannedText:
-    """A place where a text breaks a ban: characters from `start` to `end`; `closed` if nothing can rescue it."""
+    """A place where a text breaks a ban: characters from `start` to `end`, the last of its words from `last_word` on.
+
+    `closed` if nothing can rescue it.
+    """
 
     ban: str
     start: int
+    last_word: int
     end: int
     closed: bool
 
@@ -56,34 +80,75 @@ class BanList:
     """Finds the first banned text in what a row has generated."""
 
     def __init__(self, bans: Sequence[Ban]) -> None:
-        self._words = {f"ban{index}": ban.text for index, ban in enumerate(bans)}
-        listed = sorted(zip(self._words, bans, strict=True), key=lambda pair: -len(pair[1].text))
-        closed = [f"(?P<{name}>{ban.pattern}{_closing(ban)})" for name, ban in listed]
-        open_ended = [f"(?P<{name}>{ban.pattern})\\Z" for name, ban in listed if ban.needs_border]
-        self._closed = re.compile("|".join(closed), re.IGNORECASE)
-        self._open = re.compile("|".join(open_ended), re.IGNORECASE) if open_ended else None
-        self.reach = max(len(ban.text) for ban in bans) * 2 + 32
-        """How many of the last characters have to be looked at when something was added."""
+        self._bans = tuple(bans)
+        self._closed, self._open = _patterns(self._bans)
+        self._reach = _LONGEST_FORM * max(len(ban.words[-1]) for ban in bans)
 
     def find(self, text: str, *, final: bool) -> BannedText | None:
         """The first banned text; at the end of an unfinished text a word may still grow longer: it is `closed` only
         when more follows, or when `final`."""
-        text = unicodedata.normalize("NFC", text)
-        found = self._closed.search(text)
+        folded = _fold(text)
+        found = self._closed.search(folded)
         if found:
-            return self._named(found, True)
-        found = self._open.search(text) if self._open else None
-        return self._named(found, final) if found else None
+            return self._named(found, text, True)
+        found = self._open.search(folded)
+        return self._named(found, text, final) if found else None
 
-    def _named(self, found: re.Match[str], closed: bool) -> BannedText:
-        name = found.lastgroup or ""
-        return BannedText(self._words[name], found.start(name), found.end(name), closed)
+    def settled(self, text: str) -> int:
+        """How many characters of an unfinished text are certain to stay, whatever follows."""
+        return max(_last_word(text), len(text) - self._reach)
+
+    def _named(self, found: re.Match[str], text: str, closed: bool) -> BannedText:
+        start, end = found.span()
+        start, last, end = (_unfolded(text, place) for place in (start, start + _last_word(found[0]), end))
+        return BannedText(self._bans[int((found.lastgroup or "")[3:])].text, start, last, end, closed)
 
 
-def _closing(ban: Ban) -> str:
-    # A character that can't continue the word must stand there: at the end of the text it may still come.
-    return r"(?=[^\w])" if ban.needs_border else ""
+@lru_cache(256)
+def _patterns(bans: tuple[Ban, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What finds banned text that nothing can rescue, and such as may still grow longer; a group "banN" names it."""
+    kinds: dict[tuple[bool, bool], list[str]] = {}
+    for index, ban in enumerate(bans):
+        body = r"\s+".join(map(re.escape, ban.words))
+        kinds.setdefault((ban.opens_word, ban.ends_word), []).append(f"{body}(?P<ban{index}>)")
+    closed, growing = [], []
+    for (opens, ends), bodies in kinds.items():
+        # Looking for a first letter before anything else passes over most of a text at once.
+        initials = "".join(sorted({body[:2] if body[0] == "\\" else body[0] for body in bodies}))
+        begin = f"(?=[{initials}])" + (f"(?<!{_letter()})" if opens else "") + f"(?:{'|'.join(bodies)})"
+        # At the end of the text a letter may still come: something that is none must stand there.
+        closed.append(begin + (rf"(?!{_letter()})(?!\Z)" if ends else ""))
+        if ends:
+            growing.append(begin + r"\Z")
+    return re.compile("|".join(closed)), re.compile("|".join(growing) or r"\Z.")
 
 
-def _is_word(character: str) -> bool:
-    return re.match(r"\w", character) is not None
+def _last_word(text: str) -> int:
+    found = re.search(r"\S*\Z", text)
+    return found.start() if found else 0
+
+
+def _fold(text: str) -> str:
+    """The form in which texts are compared: composed, and caseless (Unicode 16, section 3.13.5)."""
+    caseless = unicodedata.normalize("NFC", text).casefold().translate(_ONE_LETTER)
+    return unicodedata.normalize("NFC", caseless).replace("i\u0307", "i")
+
+
+def _unfolded(text: str, place: int) -> int:
+    """Where in `text` the character stands that has index `place` in its folded form."""
+    if text.isascii():
+        return place
+    return bisect_right(range(len(text)), place, key=lambda index: len(_fold(text[: index + 1])))
+
+
+def _is_letter(character: str) -> bool:
+    """Whether it belongs to a word, and to a script that writes with spaces."""
+    return re.fullmatch(_letter(), character) is not None
+
+
+@cache
+def _letter() -> str:
+    """A regular expression for one letter, digit or accent of a script that writes with spaces."""
+    codes = [code for code in range(0x300, 0x20000) if unicodedata.category(chr(code)).startswith("M")]
+    marks = "".join(chr(code) for code in codes if not re.match(f"[{_UNSPACED}]", chr(code)))
+    return rf"(?:[^\W_{_UNSPACED}]|[{marks}])"

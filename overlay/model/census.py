@@ -23,7 +23,6 @@ class Census:
     awake: tuple[str, ...]
     scalings: tuple[tuple[str, str, float], ...]
     plan: bool
-    exact_logits: bool
     training: tuple[str, ...]
     frozen: int
     attention: str
@@ -31,7 +30,7 @@ class Census:
     @property
     def is_silent(self) -> bool:
         """Whether nothing acts on the model now."""
-        return not (self.awake or self.plan or self.exact_logits or self.training)
+        return not (self.awake or self.plan or self.training)
 
 
 _KINDS = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_backward_pre_hooks")

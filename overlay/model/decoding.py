@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,15 +16,11 @@ from overlay.model.noise import RowSampler
 from overlay.model.prefix_cache import KeyValues
 from overlay.model.row import Avoided, Completion, Encoded, Row
 
-TURN_BACK = 0.5
-"""When bans cut more than this share of a step's probability in the middle of a word, what is left of it is no good
-way to end the word: the row goes back into the word instead, to where another way was likeliest."""
-
 MOST_RETURNS = 48
 """How often a row may go back; after that every token that would complete a banned text is cut at once."""
 
 MOST_CUTS = 32
-"""Tokens cut at one step in the middle of a word before the row goes back instead."""
+"""Tokens cut, or tried, at one step in the middle of a word before the row goes back instead."""
 
 SHORTEST_WHOLE = 3
 """Letters. A banned word that is one token of at least so many letters is cut at that token: longer words that begin
@@ -58,6 +54,7 @@ class Attempt:
     returns: int = 0
     ended: Ended | None = None
     turned_back: bool = False
+    seeks_likeliest: bool = False
     resume: KeyValues | None = None
     twin_resume: KeyValues | None = None
 
@@ -71,17 +68,21 @@ class Attempt:
         """Whether every completion of a banned text is cut at once."""
         return self.returns > MOST_RETURNS
 
+    def veto(self, ban: str, step: int, token: int, probability: float) -> None:
+        """Forbid a token at a step, for as long as what comes before it stays."""
+        self.vetoes.setdefault(step, set()).add(token)
+        self.avoided.append(Avoided(ban, step, probability))
+
     def turn_back(self, first: int, ban: str) -> None:
         """Go back into the tokens from `first` on, to where another way was likeliest, and forbid the one taken."""
-        place = max(range(first, len(self.steps)), key=lambda step: self.steps[step].alternative)
+        place = max(range(first, len(self.kept)), key=lambda step: self.steps[step].alternative)
         taken = self.steps[place]
-        self.avoided = [entry for entry in self.avoided if entry.step < place]
-        self.avoided.append(Avoided(ban, place, taken.probability))
+        self.avoided = [entry for entry in self.avoided if entry.step <= place]
         self.vetoes = {step: tokens for step, tokens in self.vetoes.items() if step <= place}
-        self.vetoes.setdefault(place, set()).add(taken.token)
+        self.veto(ban, place, taken.token, taken.probability)
         del self.kept[place:], self.steps[place:], self.volatility[place:]
         self.returns += 1
-        self.turned_back = True
+        self.turned_back = self.seeks_likeliest = True
 
     def completion(self, tokenizer: Any) -> Completion:
         """The result; stop strings and, should anything be left of it, banned text are cut off its end."""
@@ -91,9 +92,12 @@ class Attempt:
         if self.ended == "stop":
             text = text[: min(text.find(stop) for stop in self.row.sampling.stop if stop in text)]
         while self.bans is not None and (found := self.bans.find(text, final=True)):
-            # Only a cancelled row, or one cut by a stop string, can end inside of a word.
-            text = text[: found.start]
-            self.avoided.append(Avoided(found.ban, len(tokens), 1.0))
+            # A row that was cancelled, cut by a stop string or left without a way on can end in a banned word. Of a
+            # phrase the first words stay: a stream may have given them.
+            text = text[: found.last_word]
+            step = first_step(tokenizer, tokens, found.last_word)
+            self.avoided.append(Avoided(found.ban, step, self.steps[step].probability))
+            del tokens[step:]
         return Completion(
             text.strip(),
             tuple(tokens),
@@ -125,29 +129,26 @@ class Decoder(LogitsProcessor):
         rows = len(self._attempts)
         if any(attempt.biases or attempt.vetoes for attempt in self._attempts):
             scores = scores.clone()
-        for row, attempt in enumerate(self._attempts):
-            if attempt.ended is None and not attempt.turned_back:
-                self._skew(row, attempt, scores)
-        watched = [
-            row
-            for row, attempt in enumerate(self._attempts)
-            if attempt.bans is not None and attempt.ended is None and not attempt.turned_back
-        ]
-        likely = scores[watched].softmax(-1) if watched else None
+        running = [row for row, one in enumerate(self._attempts) if one.ended is None and not one.turned_back]
+        watched = [row for row in running if self._attempts[row].bans is not None]
+        for row in running:
+            self._skew(row, self._attempts[row], scores)
+        likely = scores[watched].softmax(-1)
+        for row in watched:
+            _cut(self._attempts[row], scores[row])
         steps = [len(attempt.kept) for attempt in self._attempts]
         chosen = self._sampler.apply(scores[:rows], steps)
         if watched and chosen.data_ptr() == scores.data_ptr():
             chosen = chosen.clone()
-        for place, row in enumerate(watched):
-            assert likely is not None
-            self._choose_unbanned(self._attempts[row], chosen[row], likely[place])
+        for row, probabilities in zip(watched, likely, strict=True):
+            self._choose_unbanned(self._attempts[row], scores[row], chosen[row], probabilities)
         if not self._twins:
             return chosen
         order = list(range(rows)) + [row for row, _ in sorted(self._twins.items(), key=lambda pair: pair[1])]
         return chosen[order]
 
     def _skew(self, row: int, attempt: Attempt, scores: Tensor) -> None:
-        """Logit biases, then the trace of what the intervention costs at this step, then vetoes."""
+        """Logit biases, then the trace of what the intervention costs at this step."""
         for tokens, nats in attempt.biases:
             if len(tokens) == 1 or attempt.kept[-(len(tokens) - 1) :] == list(tokens[:-1]):
                 scores[row, tokens[-1]] += nats
@@ -155,58 +156,105 @@ class Decoder(LogitsProcessor):
             base = scores[self._twins[row]].log_softmax(-1)
             divergence = (base.exp() * (base - scores[row].log_softmax(-1))).sum()
             attempt.volatility.append(max(0.0, float(divergence)))
-        for token in attempt.vetoes.get(len(attempt.kept), ()):
-            scores[row, token] = -torch.inf
 
-    def _choose_unbanned(self, attempt: Attempt, scores: Tensor, likely: Tensor) -> None:
-        """Cut tokens until the chosen one breaks no ban, or send the row back into the word it is writing."""
+    def _choose_unbanned(self, attempt: Attempt, scores: Tensor, chosen: Tensor, likely: Tensor) -> None:
+        """Cut tokens until the chosen one breaks no ban; in the middle of a word, go where another way is likeliest:
+        the row stays where it is, or turns back.
+
+        All of shape (vocabulary,): `scores` before and `chosen` after sampling, both without the vetoed tokens, and
+        the probabilities of all.
+        """
+        step = len(attempt.kept)
+        broken = self._judge(attempt)
+        cuts, word, ban = 0, step, ""
+        while (token := self._drawn(attempt, scores, chosen)) is not None:
+            found = broken(token)
+            if found is None:
+                self._note(attempt, token, likely)
+                chosen[token] = torch.inf
+                attempt.seeks_likeliest = False
+                return
+            word, ban = first_step(self._tokenizer, attempt.kept, found.last_word), found.ban
+            if word < step and not attempt.is_strict:
+                earlier = max(taken.alternative for taken in attempt.steps[word:])
+                if cuts == MOST_CUTS or not self._has_way(attempt, likely, broken, earlier):
+                    attempt.turn_back(word, ban)
+                    return
+                attempt.seeks_likeliest = True
+            attempt.veto(ban, step, token, float(likely[token]))
+            chosen[token] = -torch.inf
+            cuts += 1
+        if word < step and not attempt.is_strict:
+            attempt.turn_back(word, ban)
+        else:
+            attempt.ended = "end"
+
+    def _judge(self, attempt: Attempt) -> Callable[[int], BannedText | None]:
+        """What says which ban a token would break here, if any."""
         bans = attempt.bans
         assert bans is not None
-        step = len(attempt.kept)
-        is_last = step + 1 >= attempt.row.sampling.max_tokens
         before = self._text(attempt.kept)
-        cut, cuts = 0.0, 0
-        while True:
-            token = int(scores.argmax())
+        is_last = len(attempt.kept) + 1 >= attempt.row.sampling.max_tokens
+
+        def broken(token: int) -> BannedText | None:
             if token in self._ends:
-                found = bans.find(before, final=True)
-            else:
-                after = self._text([*attempt.kept, token])
-                found = bans.find(after if is_last else after.rstrip("\ufffd"), final=is_last)
-            if found is None or not (found.closed or self._is_whole(found, before) or attempt.is_strict):
-                self._note(attempt, token, likely)
-                return
-            first = self._first_step(attempt, before, found)
-            was_complete = found.closed and bans.find(before, final=True) is not None
-            cut += float(likely[token])
-            cuts += 1
-            if first < step and (was_complete or cut > TURN_BACK or cuts > MOST_CUTS):
-                attempt.turn_back(first, found.ban)
-                return
-            attempt.avoided.append(Avoided(found.ban, step, float(likely[token])))
-            scores[token] = -torch.inf
+                return bans.find(before, final=True)
+            after = self._text([*attempt.kept, token])
+            found = bans.find(after if is_last else after.rstrip("\ufffd"), final=is_last)
+            if found is None or found.closed or attempt.is_strict:
+                return found
+            is_whole = found.last_word >= len(before.rstrip()) and found.end - found.last_word >= SHORTEST_WHOLE
+            return found if is_whole else None
+
+        return broken
+
+    def _drawn(self, attempt: Attempt, scores: Tensor, chosen: Tensor) -> int | None:
+        """The token that sampling comes to, from all that is allowed when all that it left over was cut."""
+        if attempt.seeks_likeliest:
+            _cut(attempt, scores)
+            token = int(scores.argmax())
+            return token if scores[token] > -torch.inf else None
+        token = int(chosen.argmax())
+        if chosen[token] == -torch.inf:
+            _cut(attempt, scores)
+            sampler = RowSampler([attempt.row.sampling], [attempt.row.seed])
+            chosen.copy_(sampler.apply(scores[None], [len(attempt.kept)])[0])
+            token = int(chosen.argmax())
+        return token if chosen[token] > -torch.inf else None
+
+    def _has_way(
+        self, attempt: Attempt, likely: Tensor, broken: Callable[[int], BannedText | None], least: float
+    ) -> bool:
+        """Whether a token that breaks no ban is at least so likely."""
+        vetoed = attempt.vetoes.get(len(attempt.kept), ())
+        best = likely.topk(min(MOST_CUTS, len(likely)))
+        for probability, token in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            if probability < least:
+                return False
+            if token not in vetoed and broken(token) is None:
+                return True
+        return False
 
     def _note(self, attempt: Attempt, token: int, likely: Tensor) -> None:
         others = likely.clone()
         others[[token, *attempt.vetoes.get(len(attempt.kept), ())]] = 0
         attempt.steps.append(_Step(token, float(likely[token]), float(others.max())))
 
-    def _is_whole(self, found: BannedText, before: str) -> bool:
-        return found.start >= len(before.rstrip()) and found.end - found.start >= SHORTEST_WHOLE
-
-    def _first_step(self, attempt: Attempt, before: str, found: BannedText) -> int:
-        """The step that began the last word of a banned text; the present one if it begins with this token."""
-        if found.start >= len(before):
-            return len(attempt.kept)
-        written = before[found.start : found.end]
-        begins = found.start + max(written.rfind(space) for space in " \n\t") + 1
-        step = len(attempt.kept)
-        while step > 0 and len(self._text(attempt.kept[:step])) > begins:
-            step -= 1
-        return step
-
     def _text(self, tokens: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+
+def _cut(attempt: Attempt, scores: Tensor) -> None:
+    """Take the tokens that are vetoed at this step out of (vocabulary,) scores."""
+    scores[list(attempt.vetoes.get(len(attempt.kept), ()))] = -torch.inf
+
+
+def first_step(tokenizer: Any, tokens: Sequence[int], begins: int) -> int:
+    """The token with which what stands from character `begins` on was begun; their number if none of them did."""
+    step = len(tokens)
+    while step > 0 and len(tokenizer.decode(list(tokens[:step]), skip_special_tokens=True)) > begins:
+        step -= 1
+    return step
 
 
 def add_biases(

@@ -43,4 +43,6 @@ class Focus:
         for name, chosen in (("blocks", self.blocks), ("heads", self.heads)):
             if chosen is not None and (not chosen or min(chosen) < 0):
                 raise InterventionError(f"{name} {chosen} of a focus", f"name at least one, from 0; None is all {name}")
+            if chosen is not None and len(set(chosen)) < len(chosen):
+                raise InterventionError(f"{name} {chosen} of a focus name one twice", "name each once")
         require_stretch(self.span)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -142,20 +142,25 @@ class Intervention:
             "doses": [
                 {
                     "direction": dose.direction.digest,
-                    "coefficient": dose.coefficient,
-                    "blocks": dose.blocks,
+                    "coefficient": _plain(dose.coefficient),
+                    "blocks": [int(block) for block in dose.blocks],
                     "span": _span_record(dose.span),
                     "operator": dose.operator,
-                    "target": dose.target,
+                    "target": _plain(dose.target),
                 }
                 for dose in self.doses
             ],
-            "adapters": [asdict(use) for use in self.adapters],
-            "biases": [asdict(bias) for bias in self.biases],
+            "adapters": [{"name": use.name, "scale": _plain(use.scale)} for use in self.adapters],
+            "biases": [{"target": _places(bias.target), "nats": _plain(bias.nats)} for bias in self.biases],
             "bans": [ban.text for ban in self.bans],
             "focus": [
-                asdict(focus)
-                | {"keys": focus.keys if isinstance(focus.keys, str) else {"positions": focus.keys.indices}}
+                {
+                    "keys": focus.keys if isinstance(focus.keys, str) else {"positions": _places(focus.keys.indices)},
+                    "weight": _plain(focus.weight),
+                    "blocks": _places(focus.blocks),
+                    "heads": _places(focus.heads),
+                    "span": focus.span,
+                }
                 for focus in self.focus
             ],
         }
@@ -171,7 +176,8 @@ class Intervention:
             tensors[f"{digest}.vectors"] = dose.direction.vectors
             tensors[f"{digest}.norms"] = dose.direction.norms
         content = json.dumps({**self._described, "names": names})
-        return bytes(save(tensors, metadata={"format": FORMAT, "intervention": content}))
+        metadata = {"format": FORMAT, "intervention": content, "sha256": self.digest}
+        return bytes(save(tensors, metadata=metadata))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Intervention:
@@ -190,8 +196,19 @@ class Intervention:
                 digest: Direction(name, tensors[f"{digest}.vectors"], tensors[f"{digest}.norms"])
                 for digest, name in content["names"].items()
             }
-            return cls._from_record(content, directions)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            found = cls._from_record(content, directions)
+            if found.digest != metadata["sha256"]:
+                raise ValueError("its sha256 differs from what was stored")
+            return found
+        except (
+            SafetensorError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
             raise RecordDamaged(f"this isn't a stored intervention ({error})", "store it anew") from error
 
     @classmethod
@@ -224,12 +241,21 @@ class Intervention:
         )
 
 
+def _plain(number: float) -> float:
+    """Equal numbers are written alike: 1 as 1.0, -0.0 as 0.0, a NumPy number as Python's."""
+    return float(number) + 0.0
+
+
+def _places(value: str | tuple[int, ...] | None) -> Any:
+    return value if value is None or isinstance(value, str) else [int(place) for place in value]
+
+
 def _span_record(span: Span) -> Any:
     if isinstance(span, Positions):
-        return {"positions": span.indices}
+        return {"positions": _places(span.indices)}
     if isinstance(span, When):
         # JSON has no infinity: an open bound is None.
-        bounds = [bound if math.isfinite(bound) else None for bound in (span.above, span.below)]
+        bounds = [_plain(bound) if math.isfinite(bound) else None for bound in (span.above, span.below)]
         return {"when": bounds, "within": span.within}
     return span
 

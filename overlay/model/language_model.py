@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ from overlay.model.stream import PieceStream
 from overlay.progress import Progress
 
 Result = TypeVar("Result")
+
+Padding = Literal["left", "right"]
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,12 @@ class LanguageModel:
         self._ends = _end_tokens(module, tokenizer)
         # A model's own defaults (beams, penalties, sampling) would act on rows that never asked for them.
         module.generation_config = GenerationConfig()
-        self._exact_logits = False
-        module.get_output_embeddings().register_forward_hook(self._after_head)
+
+        # A function of its own: an adapter may copy the head, and a copied method would copy this whole model.
+        def after_head(head: Any, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+            return self._after_head(head, args, output)
+
+        module.get_output_embeddings().register_forward_hook(after_head)
 
     @classmethod
     def load(
@@ -158,7 +164,6 @@ class LanguageModel:
             awake=self._residents.awake(),
             scalings=self._residents.scalings(),
             plan=self.steering.has_plan,
-            exact_logits=self._exact_logits,
             training=tuple(name for name, part in self.module.named_modules() if part.training),
             frozen=sum(not weight.requires_grad for weight in self.module.parameters()),
             attention=str(getattr(self.module.config, "_attn_implementation", "")),
@@ -168,6 +173,8 @@ class LanguageModel:
 
     def generate(self, rows: Sequence[Row], progress: Callable[[int], None] | None = None) -> list[Completion]:
         """Continue each row. Results come back in order; `progress` gets the number of rows done."""
+
+        self._require_traceable(rows)
 
         def run(chosen: Sequence[Row], begun: Sequence[_Begun]) -> list[Completion]:
             return self._generate_batch(chosen, begun)
@@ -179,6 +186,7 @@ class LanguageModel:
 
         Set `cancelled`, or close the iterator, to stop early; what was generated so far is kept.
         """
+        self._require_traceable([row])
         cancelled = cancelled or threading.Event()
         stream = PieceStream(self.tokenizer, row)
 
@@ -236,7 +244,11 @@ class LanguageModel:
         return self._in_batches(rows, [0] * len(rows), run, progress, reuse=False)
 
     def residual_norms(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Median norm of the residual stream behind each block, (layers,), over all tokens but position 0."""
+        """Median norm of the residual stream behind each block, (layers,), over all tokens but position 0.
+
+        Raises:
+            ArgumentError: no text has a second token.
+        """
         rows = [Row(text=text) for text in texts]
         norms: list[list[Tensor]] = [[] for _ in range(self.layers)]
 
@@ -252,15 +264,33 @@ class LanguageModel:
             return [None] * len(chosen)
 
         self._in_batches(rows, [0] * len(rows), run, None, reuse=False)
+        if not any(len(part) for part in norms[0]):
+            raise ArgumentError("residual norms of texts without a second token", "give a sentence or more")
         return np.array([float(torch.cat(parts).median()) for parts in norms], np.float32)
 
-    def logits(self, tokens: Sequence[Sequence[int]], rows: Sequence[Row]) -> Iterator[tuple[int, Tensor]]:
+    def logits(
+        self, tokens: Sequence[Sequence[int]], rows: Sequence[Row], *, padding: Padding = "left"
+    ) -> Iterator[tuple[int, Tensor]]:
         """Next-token logits at every position of given `tokens`, under each row's intervention (bans left out).
 
         Yields (index, logits) with logits of shape (tokens, vocabulary), float32, in batches of one
         fixed layout, so that runs which differ only in their interventions can be compared bit for bit.
+        `padding` says on which side shorter rows are filled up; it changes nothing but roundings.
+
+        Raises:
+            ArgumentError: a row has no tokens.
         """
         prompts = [Encoded(tuple(given), 0) for given in tokens]
+        if not all(prompt.tokens for prompt in prompts):
+            raise ArgumentError("a row has no tokens", "give at least one")
+        for prompt, row in zip(prompts, rows, strict=True):
+            texts = [focus.keys for focus in row.intervention.focus if isinstance(focus.keys, str)]
+            own = self.encode(row).tokens if texts else ()
+            if prompt.tokens[: len(own)] != own:
+                raise ArgumentError(
+                    f"a focus on '{texts[0]}' has its place in the row's prompt, and other tokens were given",
+                    "give the prompt's tokens, or a focus on positions",
+                )
         loads = [
             Load(
                 len(prompt.tokens),
@@ -272,12 +302,13 @@ class LanguageModel:
         ]
         for batch in batches(loads):
             chosen = [rows[index] for index in batch]
-            with self._influence(chosen, [prompts[index] for index in batch]), self._exact():
-                ids, mask = self._pad([prompts[index] for index in batch])
+            with self._lock, self._influence(chosen, [prompts[index] for index in batch], exact=True):
+                ids, mask = self._pad([prompts[index] for index in batch], padding)
                 output = self._forward(ids, mask)
             for place, index in enumerate(batch):
                 given = prompts[index].tokens
-                logits = output.logits[place, -len(given) :].float()
+                columns = slice(len(given)) if padding == "right" else slice(-len(given), None)
+                logits = output.logits[place, columns].float()
                 biases = self._biases(rows[index].intervention)
                 yield index, add_biases(logits, given, biases) if biases else logits
 
@@ -382,7 +413,9 @@ class LanguageModel:
     def _encode_prefix(self, row: Row, begun: _Begun, tokens: int) -> KeyValues:
         """Encode the first `tokens` of a row's prompt once, from what is known of them, and keep the result."""
         prefix = Encoded(begun.prompt.tokens[:tokens], begun.prompt.turn_start)
-        with self._influence([row], [prefix]):
+        # No focus acts on what is shared, and its places may be counted from the end of the whole prompt.
+        unfocused = replace(row, intervention=replace(row.intervention, focus=()))
+        with self._influence([unfocused], [prefix]):
             cache = stack([(begun.found, begun.known)])
             ids, mask = self._pad([prefix])
             self._forward(ids[:, begun.known :], mask, keep=1, cache=cache, use_cache=True)
@@ -401,22 +434,38 @@ class LanguageModel:
         rest = max(len(prompt.tokens) - known for prompt, (_, known) in zip(prompts, starts, strict=True))
         used = [max(0, len(prompt.tokens) - rest) for prompt in prompts]
         self.prefixes.tokens_reused += sum(used)
-        return stack([(found, length) for (found, _), length in zip(starts, used, strict=True)])
+        return stack([(found, length) for (found, _), length in zip(starts, used, strict=True)], rest)
+
+    def _require_traceable(self, rows: Sequence[Row]) -> None:
+        """Raise InterventionError where the volatility of a row is asked for and can't be measured beside it."""
+        for row in rows:
+            if row.trace_volatility and self._residents.batch_key(row.intervention.adapters):
+                names = ", ".join(use.name for use in row.intervention.adapters)
+                raise InterventionError(
+                    f"the volatility of adapters {names} can't be traced: one of them isn't plain LoRA and acts on "
+                    "whole batches, the row without it included",
+                    "measure it with VolatilityGauge",
+                )
 
     # --- one batch -------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _influence(self, rows: Sequence[Row], prompts: Sequence[Encoded], record: bool = False) -> Iterator[Plan]:
-        """Everything the rows' interventions ask of the model acts inside the `with`, and nothing of it after."""
+    def _influence(
+        self, rows: Sequence[Row], prompts: Sequence[Encoded], *, record: bool = False, exact: bool = False
+    ) -> Iterator[Plan]:
+        """Everything the rows' interventions ask of the model acts inside the `with`, and nothing of it after.
+
+        Whoever comes here holds the lock: held by a suspended generator, it would outlive a thread that is killed.
+        """
         interventions = [row.intervention for row in rows]
         with (
-            self._lock,
             torch.inference_mode(),
             self.steering.plan(
                 interventions,
                 prompts,
                 locate=lambda row, text: self._prompts.locate(rows[row], text),
                 record=record,
+                exact=exact,
             ) as plan,
             self._residents.worn(plan, [intervention.adapters for intervention in interventions]),
         ):
@@ -437,14 +486,15 @@ class LanguageModel:
             found.append((tokens, bias.nats))
         return tuple(found)
 
-    def _pad(self, prompts: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
-        """Left-padded token ids and mask, each (rows, longest prompt)."""
+    def _pad(self, prompts: Sequence[Encoded], padding: Padding = "left") -> tuple[Tensor, Tensor]:
+        """Padded token ids and mask, each (rows, longest prompt)."""
         longest = max(len(prompt.tokens) for prompt in prompts)
         ids = torch.full((len(prompts), longest), self._pad_token)
         mask = torch.zeros_like(ids)
         for row, prompt in enumerate(prompts):
-            ids[row, longest - len(prompt.tokens) :] = torch.tensor(prompt.tokens)
-            mask[row, longest - len(prompt.tokens) :] = 1
+            first = longest - len(prompt.tokens) if padding == "left" else 0
+            ids[row, first : first + len(prompt.tokens)] = torch.tensor(prompt.tokens)
+            mask[row, first : first + len(prompt.tokens)] = 1
         return ids.to(self.device), mask.to(self.device)
 
     @property
@@ -474,18 +524,11 @@ class LanguageModel:
 
         A bfloat16 logit of 16 moves in steps of 0.125 nats: more than the effects that are measured.
         """
-        if not self._exact_logits or output.dtype == torch.float32 or type(head) is not nn.Linear:
+        plan = self.steering.current
+        if plan is None or not plan.exact or output.dtype == torch.float32 or type(head) is not nn.Linear:
             return None
         bias = None if head.bias is None else head.bias.float()
         return nn.functional.linear(args[0].float(), head.weight.float(), bias)
-
-    @contextlib.contextmanager
-    def _exact(self) -> Iterator[None]:
-        self._exact_logits = True
-        try:
-            yield
-        finally:
-            self._exact_logits = False
 
     def _generate_batch(
         self,
@@ -524,7 +567,7 @@ class LanguageModel:
         rows = [attempt.row for attempt in attempts]
         rows += [replace(attempts[row].row, intervention=NOTHING) for row in traced]
         prompts = [attempt.encoded for attempt in attempts] + [attempts[row].encoded for row in traced]
-        known = [*starts, *((attempts[row].twin_resume, self._twin_known(attempts[row])) for row in traced)]
+        known = [*starts, *(self._twin_start(attempts[row], begun[row] if begun else None) for row in traced)]
         for attempt in attempts:
             attempt.turned_back = False
             if stream is not None:
@@ -562,8 +605,13 @@ class LanguageModel:
                     attempts[row].twin_resume = KeyValues.taken(cache, twins[row], pads[row], length)
         return [attempts[row] for row in waiting]
 
-    def _twin_known(self, attempt: Attempt) -> int:
-        return len(attempt.encoded.tokens) - 1 if attempt.twin_resume is not None else 0
+    def _twin_start(self, attempt: Attempt, begun: _Begun | None) -> tuple[KeyValues | None, int]:
+        """What is encoded already of the row that follows another without its intervention."""
+        if attempt.twin_resume is not None:
+            return attempt.twin_resume, len(attempt.encoded.tokens) - 1
+        if begun is not None and begun.key == self._encoding_key(NOTHING, begun.prompt, begun.limit):
+            return begun.found, begun.known
+        return None, 0
 
     def _score_batch(self, rows: Sequence[Row], begun: Sequence[_Begun]) -> list[Scored]:
         prompts = [one.prompt for one in begun]
@@ -574,7 +622,7 @@ class LanguageModel:
             for option in row.options
         ]
         biases = [self._biases(row.intervention) for row in rows]
-        with self._influence(rows, prompts), self._exact():
+        with self._influence(rows, prompts, exact=True):
             cache = self._resumed([(one.found, one.known) for one in begun], prompts)
             ids, mask = self._pad(prompts)
             passed = cache.get_seq_length()
@@ -594,7 +642,7 @@ class LanguageModel:
             option_ids[index, : len(tokens)] = torch.tensor(tokens)
             option_mask[index, : len(tokens)] = 1
         option_ids, option_mask = option_ids.to(ids.device), option_mask.to(ids.device)
-        with self._influence([rows[owner] for owner in owners], [prompts[owner] for owner in owners]), self._exact():
+        with self._influence([rows[owner] for owner in owners], [prompts[owner] for owner in owners], exact=True):
             joint = torch.cat([mask[place], option_mask], 1)
             rest = self._forward(option_ids, joint, cache=cache).logits.float()
         totals = []

@@ -113,6 +113,7 @@ class Plan:
     """By adapter: the rows that use it (n,), and at which scale (n, 1, 1)."""
     last_start: int = 0
     always_place: bool = False
+    exact: bool = False
     record: bool = False
     recorded: list[Tensor | None] = field(default_factory=list)
     positions: Tensor | None = None
@@ -125,7 +126,7 @@ class Plan:
     """(rows, 1, 1, keys): a mask that hides nothing."""
     biases: dict[tuple[Gaze, ...], Tensor] = field(default_factory=dict)
     """Attention biases of the present forward pass."""
-    thread: int = field(default_factory=threading.get_ident)
+    thread: threading.Thread = field(default_factory=threading.current_thread)
 
     def attention_bias(self, gazes: tuple[Gaze, ...], keys: int, heads: int) -> Tensor:
         """What is added to the attention logits: (rows, heads or 1, queries, keys), float32."""
@@ -216,7 +217,7 @@ def _hold(block: int, chosen: Sequence[tuple[Dose, Encoded] | None], width: int,
             continue
         dose, prompt = entry
         norm = float(dose.direction.norms[block])
-        vectors[row] = torch.from_numpy(dose.direction.vectors[block])
+        vectors[row] = torch.tensor(dose.direction.vectors[block])
         if dose.operator == "add":
             facts[0, row] = dose.coefficient * norm
         else:

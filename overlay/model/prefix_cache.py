@@ -49,26 +49,21 @@ class KeyValues:
         )
 
 
-def stack(rows: Sequence[tuple[KeyValues | None, int]]) -> DynamicCache:
+def stack(rows: Sequence[tuple[KeyValues | None, int]], room: int = 0) -> DynamicCache:
     """A transformers cache for a batch: each row's first so many tokens, padded on the left to the longest.
 
-    Every layer keeps all positions, also those beyond a sliding window: the mask leaves them out.
+    Every layer keeps all positions, also those beyond a sliding window: the mask leaves them out. `room` is how
+    many positions will follow.
     """
     cache = DynamicCache()
     cache.layer_class_to_replicate = GrowingLayer
-    longest = max(length for _, length in rows)
+    lengths = [length for _, length in rows]
     sample = next((found for found, length in rows if found is not None and length), None)
-    if sample is None:
-        return cache
-    for block, parts in enumerate(sample.blocks):
-        both = []
-        for part, like in enumerate(parts):
-            joined = like.new_zeros(len(rows), like.shape[0], longest, like.shape[2])
-            for row, (found, length) in enumerate(rows):
-                if found is not None and length:
-                    joined[row, :, longest - length :] = found.blocks[block][part][:, :length]
-            both.append(joined)
-        cache.update(both[0], both[1], block)
+    if sample is not None:
+        for block in range(len(sample.blocks)):
+            layer = GrowingLayer()
+            layer.fill([found.blocks[block] if found is not None else None for found, _ in rows], lengths, room)
+            cache.layers.append(layer)
     return cache
 
 
@@ -87,7 +82,6 @@ class PrefixCache:
 
     def __init__(self, limit: int = DEFAULT_BYTES) -> None:
         self.limit = limit
-        self.hits = 0
         self.tokens_reused = 0
         self.tokens_encoded = 0
         self._entries: OrderedDict[tuple[str, bytes], _Entry] = OrderedDict()

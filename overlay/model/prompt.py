@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from overlay.errors import InterventionError
+from jinja2 import TemplateError
+
+from overlay.errors import ArgumentError, InterventionError
 from overlay.model.row import Encoded, Message, Row
 
 REMEMBERED = 4096
@@ -54,7 +56,7 @@ class Prompts:
         tokens = self._tokens(messages, reply=True)
         earlier = self._tokens(messages[:-1], reply=False) if len(messages) > 1 else ()
         shared = 0
-        while shared < len(earlier) and earlier[shared] == tokens[shared]:
+        while shared < min(len(earlier), len(tokens)) and earlier[shared] == tokens[shared]:
             shared += 1
         return Encoded(tokens, shared)
 
@@ -66,7 +68,14 @@ class Prompts:
         """The chat as text, and whether the tokenizer has to add its special tokens to it."""
         chat = [{"role": message.role, "content": message.text} for message in messages]
         if getattr(self._tokenizer, "chat_template", None):
-            return self._tokenizer.apply_chat_template(chat, add_generation_prompt=reply, tokenize=False), False
+            try:
+                return self._tokenizer.apply_chat_template(chat, add_generation_prompt=reply, tokenize=False), False
+            except TemplateError as error:
+                roles = ", ".join(message.role for message in messages)
+                raise ArgumentError(
+                    f"this model's chat template refuses messages of {roles}: {error}",
+                    "some models know no system role, or want user and assistant to take turns",
+                ) from error
         text = "".join(f"{turn['role'].capitalize()}: {turn['content']}\n" for turn in chat)
         return text + ("Assistant:" if reply else ""), True
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +26,8 @@ class Steering:
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
-        self._plan: Plan | None = None
+        # Only the `with` that made a plan holds it: however that ends, the plan ends with it.
+        self._present: Callable[[], Plan | None] = _absent
         parameter = next(blocks.body.parameters())
         self._opens_masks = parameter.device.type == "cpu" and parameter.dtype == torch.bfloat16
         self._handles = [blocks.body.register_forward_pre_hook(self._before_body, with_kwargs=True)]
@@ -38,12 +40,12 @@ class Steering:
     @property
     def has_plan(self) -> bool:
         """Whether a plan is present (it never is outside a `with`)."""
-        return self._plan is not None
+        return self._present() is not None
 
     @property
     def current(self) -> Plan | None:
         """The plan that is present, for hooks on parts that come and go (adapters)."""
-        return self._plan
+        return self._present()
 
     def remove(self) -> None:
         """Take the hooks off the model for good."""
@@ -59,14 +61,18 @@ class Steering:
         *,
         locate: Locate,
         record: bool = False,
+        exact: bool = False,
     ) -> Iterator[Plan]:
         """Steer every forward pass inside the `with`; row i gets intervention i.
+
+        With `record` the plan keeps each block's output; with `exact` logits are computed in float32.
 
         Raises:
             InterventionError: a direction doesn't fit the model, or a dose or focus reached no forward pass.
         """
         # Whoever comes here holds the model's lock: a plan of another thread belongs to one that was killed.
-        if self._plan is not None and self._plan.thread == threading.get_ident():
+        present = self._present()
+        if present is not None and present.thread is threading.current_thread():
             raise InterventionError("a plan is already present", "run one batch at a time on one model")
         parameter = next(self._blocks.body.parameters())
         plan = compile_plan(
@@ -79,10 +85,10 @@ class Steering:
             device=parameter.device,
             locate=locate,
         )
-        plan.record = record
+        plan.record, plan.exact = record, exact
         plan.recorded = [None] * len(self._blocks)
-        self._plan = plan
         try:
+            self._present = weakref.ref(plan)
             yield plan
             missed = sorted({index for index, layer in plan.layers.items() if not layer.reached})
             missed += sorted(plan.gazes.keys() - plan.gazed)
@@ -92,10 +98,12 @@ class Steering:
                     "report this model's architecture",
                 )
         finally:
-            self._plan = None
+            # What a killed thread left may be cleared away late, when another plan is present.
+            if self._present() is plan:
+                self._present = _absent
 
     def _before_body(self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        plan = self._plan
+        plan = self._present()
         if plan is None or not (plan.layers or plan.gazes):
             return
         plan.biases.clear()
@@ -129,7 +137,7 @@ class Steering:
 
     def _before_attention(self, index: int) -> Any:
         def hook(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            plan = self._plan
+            plan = self._present()
             if plan is None:
                 return None
             gazes = plan.gazes.get(index)
@@ -180,7 +188,7 @@ class Steering:
 
     def _after_block(self, index: int) -> Any:
         def hook(block: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            plan = self._plan
+            plan = self._present()
             if plan is None:
                 return None
             layer = plan.layers.get(index)
@@ -195,3 +203,7 @@ class Steering:
             return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
         return hook
+
+
+def _absent() -> None:
+    """No plan is present."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import re
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -11,42 +10,42 @@ from typing import Any
 from transformers.generation.streamers import BaseStreamer
 
 from overlay.errors import GenerationFailed
+from overlay.model.ban import BanList
+from overlay.model.decoding import first_step
 from overlay.model.row import Completion, Row
 
 POLL = 0.2
 """Seconds between two looks at whether the worker is still alive."""
 
-_UNFINISHED_WORD = re.compile(r"\w+\Z")
-
 
 class PieceStream(BaseStreamer):
-    """Takes tokens from the library's own `generate` in one thread and gives pieces of text in another."""
+    """Follows a row through the library's own `generate` in one thread and gives pieces of text in another.
+
+    What was given is always a beginning of the completion's text, so that the pieces joined are that text.
+    """
 
     def __init__(self, tokenizer: Any, row: Row) -> None:
         self._tokenizer = tokenizer
-        self._row = row
-        self._held_back = max((len(stop) for stop in row.sampling.stop), default=1) - 1
-        self._tokens: list[int] = []
-        self._prompt_passed = False
+        self._stops = row.sampling.stop
+        self._held_back = max((len(stop) for stop in self._stops), default=1) - 1
+        self._bans = BanList(row.intervention.bans) if row.intervention.bans else None
+        self._kept: list[int] = []
         self._given = ""
         self._queue: queue.SimpleQueue[str | Completion | BaseException] = queue.SimpleQueue()
 
     def begin(self, kept: list[int]) -> None:
-        """Another pass begins, with these tokens; a row that bans text goes back and forth."""
-        self._tokens = list(kept)
-        self._prompt_passed = False
+        """A pass begins. The row's own list of tokens is followed: it shrinks where the row turns back."""
+        self._kept = kept
 
     def put(self, value: Any) -> None:
-        """New tokens, (rows,) or (rows, tokens); the first call brings the prompt, and only the first row counts."""
-        if not self._prompt_passed:
-            self._prompt_passed = True
-            return
-        self._tokens.append(int(value.flatten()[0]))
-        text = str(self._tokenizer.decode(self._tokens, skip_special_tokens=True)).rstrip("\ufffd")
-        if self._row.intervention.bans:
-            # A banned word is undone back to its first letter.
-            text = _UNFINISHED_WORD.sub("", text)
-        self._give(text[: len(text) - self._held_back] if self._held_back else text)
+        """The prompt passed, or a step; what it brought is in the row's list unless the row turned back."""
+        text = self._text(self._kept)
+        text = text[: min((text.find(stop) for stop in self._stops if stop in text), default=len(text))]
+        text = text[: len(text) - self._held_back] if self._held_back else text
+        if self._bans is not None:
+            step = first_step(self._tokenizer, self._kept, self._bans.settled(text))
+            text = self._text(self._kept[:step])
+        self._give(text.rstrip("\ufffd").strip())
 
     def end(self) -> None:
         """The library's own end of a pass; ours comes with `finish`."""
@@ -56,9 +55,12 @@ class PieceStream(BaseStreamer):
         self._queue.put(outcome)
 
     def _give(self, text: str) -> None:
-        if len(text) > len(self._given) and text.startswith(self._given):
+        if len(text) > len(self._given):
             self._queue.put(text[len(self._given) :])
             self._given = text
+
+    def _text(self, tokens: list[int]) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
 
     def pieces(self, worker: threading.Thread) -> Iterator[str | Completion]:
         """What comes, last the completion; raises what the worker raised, or that it was killed."""
@@ -75,8 +77,7 @@ class PieceStream(BaseStreamer):
             if isinstance(item, BaseException):
                 raise item
             if isinstance(item, Completion):
-                rest = item.text.removeprefix(self._given.lstrip())
-                if rest and item.text.startswith(self._given.strip()):
+                if rest := item.text[len(self._given) :]:
                     yield rest
                 yield item
                 return

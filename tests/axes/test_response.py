@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -179,7 +180,7 @@ def test_the_axis_is_compared_on_the_very_texts_of_the_random_directions(
         assert comparison.axis_specific[0] == pytest.approx(specific_mean(change), abs=1e-5)
 
 
-def test_how_many_went_as_far_counts_the_axis_way_only() -> None:
+def test_how_many_went_as_far_counts_the_way_of_the_dose_only() -> None:
     comparison = RandomComparison(
         "norm", {}, (-1.0, 1.0), (1.0,) * 4, (0.1,) * 4,
         own=((0.0, 0.0),) * 4,
@@ -189,6 +190,8 @@ def test_how_many_went_as_far_counts_the_axis_way_only() -> None:
     )  # fmt: skip
     assert [comparison.as_far(0), comparison.as_far(1)] == [2, 2]
     assert comparison.as_far(0, "own") == 4
+    backwards = replace(comparison, axis_specific=(0.3, -0.2))
+    assert [backwards.as_far(0), backwards.as_far(1)] == [3, 3]
     assert comparison.spread(1) == pytest.approx((-0.075, -0.9, 0.3))
 
 

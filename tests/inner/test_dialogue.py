@@ -128,7 +128,7 @@ def test_what_a_voice_says_first_does_not_depend_on_the_other_voices(influence: 
 
 def test_the_state_moves_by_inner_speech_alone_and_says_by_whose(influence: Influence) -> None:
     found = talk(influence, rounds=2, voices=VOICES)
-    assert {change.source for change in found.changes} == {"inner speech"}
+    assert {change.source for change in found.changes} <= {"inner speech", "damping"}
     said = [change.cause for change in found.changes if not change.cause.startswith("damped")]
     assert said == [f"{one.voice}, round {one.round}" for one in found.utterances if one.text]
     assert found.changes[-1].after == found.state.values["vowels"]

@@ -15,9 +15,13 @@ from overlay.errors import ArgumentError, DocumentError
 from overlay.inner import Accumulator, State, StateSettings
 
 NAMES = ("a", "b", "c")
-SOURCES = ("read", "said", "inner speech")
+SOURCES = ("read", "said", "inner speech", "recalled", "frames")
+
+UNITS = ("seconds", "minutes", "hours", "days", "weeks", "turns")
 
 finite = {"allow_nan": False, "allow_infinity": False}
+turns = st.floats(0, 10_000, exclude_min=True, **finite)
+gains = st.floats(0, 2, **finite)
 
 
 @st.composite
@@ -28,16 +32,18 @@ def settings_of_any_kind(draw: st.DrawFn) -> StateSettings:
         cap = draw(st.floats(0, 3, exclude_min=True, **finite))
         reach = min(1.0, cap)
         axes[name] = Accumulator(
-            half_life=draw(st.floats(0, 10_000, exclude_min=True, **finite)),
-            gain=draw(st.floats(0, 2, **finite)),
+            half_life=draw(st.one_of(turns, st.builds("{} {}".format, st.integers(1, 500), st.sampled_from(UNITS)))),
+            gain=draw(gains),
             rest=draw(st.floats(-reach, reach, **finite)),
             cap=cap,
+            refractory=draw(st.floats(0, 6, **finite)),
+            sources=draw(st.dictionaries(st.sampled_from(SOURCES), gains)),
         )
     shares = st.dictionaries(st.sampled_from(sorted(axes)), st.floats(-1, 1, **finite))
     return StateSettings(
         axes=axes,
         couplings=draw(st.dictionaries(st.sampled_from(sorted(axes)), shares)),
-        sources=draw(st.dictionaries(st.sampled_from(SOURCES), st.floats(0, 2, **finite))),
+        sources=draw(st.dictionaries(st.sampled_from(SOURCES), gains)),
     )
 
 
@@ -191,8 +197,9 @@ def test_an_observation_never_changes_the_state_that_it_came_to() -> None:
 
 def test_a_reading_that_is_no_number_is_refused_and_never_guessed() -> None:
     """Python's min and max would let it through as the cap."""
-    with pytest.raises(ArgumentError, match="'a'"):
-        State({"a": 0.0}).observe({"a": math.nan}, one(), source="read", cause="x")
+    for readings, said in (({"a": math.nan}, "'a' is no number"), ({}, "'a' is missing"), ({"b": 1.0}, "'a'")):
+        with pytest.raises(ArgumentError, match=said):
+            State({"a": 0.0}).observe(readings, one(), source="read", cause="x")
 
 
 @given(settings_of_any_kind())
@@ -207,7 +214,8 @@ def test_distance_is_that_of_the_accumulator_that_moved_most(settings: StateSett
 @pytest.mark.parametrize(
     "wrong",
     [{"half_life": 0}, {"half_life": -1}, {"gain": -0.1}, {"gain": 3}, {"cap": 0}, {"cap": 4}, {"rest": 2},
-     {"rest": 0.9, "cap": 0.5}, {"half_life": math.nan}, {"gain": math.inf}, {"colour": 1}],
+     {"rest": 0.9, "cap": 0.5}, {"half_life": math.nan}, {"gain": math.inf}, {"colour": 1}, {"refractory": -1},
+     {"refractory": math.nan}, {"sources": {"heard": 1}}, {"sources": {"read": 3}}],
 )  # fmt: skip
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -225,3 +233,126 @@ def test_a_coupling_to_an_unknown_axis_is_told_with_its_line() -> None:
     with pytest.raises(DocumentError, match="'tenderness' is not under axes") as caught:
         parse_document(text, StateSettings, "agent.yaml")
     assert caught.value.line == 5
+
+
+# --- sources and thresholds ----------------------------------------------------------------------
+
+
+@given(gains, gains, st.floats(-9, 9), st.sampled_from(SOURCES))
+def test_an_axis_may_weigh_a_source_differently_from_the_others(
+    own: float, common: float, z: float, source: Any
+) -> None:
+    settings = StateSettings(
+        axes={"a": Accumulator(gain=0.5, cap=3, sources={source: own}), "b": Accumulator(gain=0.5, cap=3)},
+        sources={source: common},
+    )
+    (state, _) = State.resting(settings).observe({"a": z, "b": z}, settings, source=source, cause="x")
+    strength = 0.5 * math.tanh(z / 2)
+    assert state.values == {"a": pytest.approx(own * strength), "b": pytest.approx(common * strength)}
+
+
+def test_a_source_moves_something_if_it_has_a_gain_for_any_axis_that_has_one() -> None:
+    axes = {"a": Accumulator(gain=0), "b": Accumulator(sources={"said": 0.5, "read": 0})}
+    settings = StateSettings(axes=axes, sources={"read": 1.0, "recalled": 0.0})
+    assert [source for source in SOURCES if settings.heeds(source)] == ["said"]
+    for source in SOURCES:
+        (state, _) = State.resting(settings).observe({"a": 3, "b": 3}, settings, source=source, cause="x")
+        assert (state != State.resting(settings)) == settings.heeds(source)
+
+
+@given(st.floats(0, 6), st.floats(-12, 12))
+def test_a_reading_below_the_threshold_adds_nothing_and_one_at_it_all(refractory: float, z: float) -> None:
+    settings = one(refractory=refractory)
+    (state, (change,)) = State({"a": 0.0}).observe({"a": z}, settings, source="read", cause="x")
+    (free, _) = State({"a": 0.0}).observe({"a": z}, one(), source="read", cause="x")
+    assert state == (free if abs(z) >= refractory else State({"a": 0.0})) and change.z == z
+
+
+def test_what_the_threshold_keeps_from_an_axis_it_keeps_from_those_coupled_to_it() -> None:
+    settings = StateSettings(axes={"a": Accumulator(), "b": Accumulator(refractory=1.0)}, couplings={"a": {"b": 1.0}})
+    (state, _) = State.resting(settings).observe({"a": 0.0, "b": 0.9}, settings, source="read", cause="x")
+    assert state == State.resting(settings)
+
+
+def test_weak_readings_that_are_noise_do_not_walk_a_thresholded_axis_away() -> None:
+    """The reason for the threshold: without it, a slow axis adds up what each text reads by chance."""
+    noise = [math.sin(7 * number) for number in range(300)]
+    walked = {0.0: [0.0], 1.0: [0.0]}
+    for refractory, path in walked.items():
+        state, settings = State({"a": 0.0}), one(refractory=refractory, half_life=1000)
+        for z in noise:
+            state, _ = state.observe({"a": z}, settings, source="read", cause="x", turns=1.0)
+            path.append(abs(state.values["a"]))
+    assert max(walked[0.0]) > 0.1 and max(walked[1.0]) == 0.0
+
+
+@given(st.floats(0, 1), st.floats(-9, 9))
+def test_a_share_of_an_observation_moves_by_that_share(share: float, z: float) -> None:
+    whole, part = (
+        State({"a": 0.0}).observe({"a": z}, one(), source="read", cause="x", share=given)[0].values["a"]
+        for given in (1.0, share)
+    )
+    assert part == pytest.approx(share * whole)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, math.nan, math.inf])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(ArgumentError, match="share"):
+        State({"a": 0.0}).observe({"a": 1.0}, one(), source="read", cause="x", share=share)
+
+
+def test_active_frames_push_as_they_are_told_to_and_as_awake_as_they_are() -> None:
+    settings = StateSettings(
+        axes={"a": Accumulator(gain=0.4), "b": Accumulator(gain=0.4)},
+        sources={"frames": 0.5},
+        pushes={"ledger": {"a": -2.0}, "asleep": {"b": 5.0}},
+    )
+    (state, changes) = State.resting(settings).pushed({"ledger": 0.5, "unknown": 1.0}, settings)
+    assert state.values == {"a": pytest.approx(-0.5 * 0.5 * 0.4 * math.tanh(1.0)), "b": 0.0}
+    assert {(change.source, change.cause, change.share) for change in changes} == {("frames", "frame ledger", 0.5)}
+    assert State.resting(settings).pushed({}, settings) == (State.resting(settings), ())
+
+
+def test_settings_for_some_axes_hold_nothing_of_the_others_nor_of_what_is_not_steering() -> None:
+    settings = StateSettings.model_validate(
+        {
+            "axes": {"a": {"gain": 0.1}, "b": {}},
+            "couplings": {"a": {"b": 1.0, "a": 0.5}, "b": {"a": 1.0}},
+            "sources": {"read": 0.7},
+            "pushes": {"ledger": {"a": 1.0, "b": 2.0}},
+            "fades_in": [{"axis": "b", "adapter": "x"}],
+            "wakes": [{"axis": "a", "frame": "ledger"}],
+            "temperature": {"axis": "b", "low": 0.1, "high": 0.2},
+            "focus": {"weight": 1.0},
+        }
+    )
+    found = settings.for_axes(["a", "c"])
+    assert found == StateSettings(
+        axes={"a": Accumulator(gain=0.1), "c": Accumulator()},
+        couplings={"a": {"a": 0.5}},
+        sources={"read": 0.7},
+        pushes={"ledger": {"a": 1.0}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("axes:\n  a: {}\n  b:\n    half_life: 8 turnz\n", 4, "30 minutes"),
+        ("axes:\n  a:\n    gain: 0.1\n    half_life: 0 hours\n", 4, "up to ten years"),
+        ("axes:\n  a: {}\npushes:\n  ledger:\n    joy: 1\n", 5, "'joy' is not under axes"),
+        ("axes:\n  a: {}\nfades_in:\n- axis: a\n  adapter: x\n- axis: joy\n  adapter: y\n", 6, "'joy'"),
+        ("axes:\n  a: {}\nfades_in:\n- {axis: a, adapter: x}\n- {axis: a, adapter: x}\n", 5, "fades in along"),
+        ("axes:\n  a: {}\nfades_in:\n- {axis: a, adapter: x, from: 1}\n", 4, "two different values"),
+        ("axes:\n  a: {}\nfades_in:\n- {axis: a, adapter: ../up}\n", 4, "adapter"),
+        ("axes:\n  a: {}\nwakes:\n- {axis: joy, frame: ledger}\n", 4, "'joy'"),
+        ("axes:\n  a: {}\ntemperature:\n  axis: joy\n  low: 0.1\n  high: 0.2\n", 4, "'joy'"),
+        ("axes:\n  a: {}\ntemperature: {axis: a, low: 0.9, high: 0.2}\n", 3, "above high"),
+        ("axes:\n  a: {}\nfocus:\n  weight: 9\n", 4, "focus.weight"),
+        ("axes:\n  a: {}\nsources:\n  read: 1\n  heard: 1\n", 5, "heard"),
+    ],
+)
+def test_a_mistake_in_the_settings_is_told_with_its_line(text: str, line: int, said: str) -> None:
+    with pytest.raises(DocumentError, match=said) as caught:
+        parse_document(text, StateSettings, "agent.yaml")
+    assert caught.value.line == line

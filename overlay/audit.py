@@ -1,0 +1,198 @@
+"""Auditing what a home has lived: a session, or a scenario run, and what leaked in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from overlay.agent import open_embedder
+from overlay.axes import ControlVector
+from overlay.errors import ArgumentError, AxisMissing, ModelUnavailable, RecordDamaged
+from overlay.home import Home
+from overlay.inner import (
+    UNKNOWN_TOKENS,
+    Context,
+    Examination,
+    Leak,
+    LivedContext,
+    Segment,
+    SourcedMessage,
+    StateNames,
+    examine,
+    lived_contexts,
+    source_tokens,
+)
+from overlay.model import resolve_model
+from overlay.records import read_journal
+from overlay.session import last_record
+
+if TYPE_CHECKING:
+    from overlay.memory import Embedder
+    from overlay.scenarios import Scenario
+
+LAST = "last"
+"""The name that stands for the newest session."""
+
+
+def audit_lived(home: Home, name: str, *, threshold: float | None = None) -> Examination:
+    """Audit a session by its name, the newest one (`LAST`), or the folder of a scenario run. Nothing is fetched.
+
+    What can't be looked for, such as paraphrases without an embedder, is told in `unchecked`.
+
+    Args:
+        threshold: cosine similarity from which a sentence counts as a paraphrase, instead of the measured one.
+
+    Raises:
+        ArgumentError: there is no such session or run. RecordDamaged: it can't be read.
+        DocumentError: an axis that it used is written wrongly.
+    """
+    folder = next((one for one in (Path(name), home.runs / name) if (one / "scenario.json").is_file()), None)
+    if folder is not None:
+        return _audit_run(home, folder, threshold)
+    return _audit_session(home, _journal(home, name), threshold)
+
+
+def _audit_session(home: Home, journal: Path, threshold: float | None) -> Examination:
+    records = read_journal(journal)
+    axes = dict.fromkeys(axis for record in records for axis in record["state_after"])
+    states, unknown = _state_names(home, list(axes))
+    embedder, why_no_embedder = _embedder(home)
+    tokenizer, why_no_tokenizer = _tokenizer(home, {str(record["model_digest"]) for record in records})
+    found = examine(
+        lived_contexts(records),
+        states,
+        embedder=embedder,
+        threshold=threshold,
+        tokenizer=tokenizer,
+        why_no_embedder=why_no_embedder,
+        why_no_tokenizer=why_no_tokenizer,
+    )
+    return replace(found, unchecked=(*unknown, *found.unchecked))
+
+
+def _audit_run(home: Home, folder: Path, threshold: float | None) -> Examination:
+    """A run keeps its script, from which all its prompts follow, and the hash of each prompt's tokens."""
+    from overlay.scenarios import Scenario
+    from overlay.scenarios.run import trial_contexts
+
+    try:
+        scenario = Scenario.model_validate(_read(folder / "scenario.json")["scenario"])
+        digest = _read(folder / "result.json")["model"]["digest"] if (folder / "result.json").exists() else ""
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordDamaged(f"{folder} holds no readable run", "run the scenario again") from error
+    states, unknown = _state_names(home, scenario.axes)
+    if scenario.forbidden:
+        states.append(StateNames("forbidden", scenario.forbidden, ()))
+    embedder, why_no_embedder = _embedder(home)
+    tokenizer, why_no_tokenizer = _tokenizer(home, {digest} - {""})
+    trials = trial_contexts(scenario)
+    lived = [LivedContext(context, place=place) for place, context in enumerate(trials.values(), start=1)]
+    lived.append(LivedContext(_script_context(scenario), place=len(lived) + 1))
+    found = examine(
+        lived,
+        states,
+        embedder=embedder,
+        threshold=threshold,
+        tokenizer=tokenizer,
+        why_no_embedder=why_no_embedder,
+        why_no_tokenizer=why_no_tokenizer,
+    )
+    checked, unchecked, leaks = list(found.checked), [*unknown, *found.unchecked], list(found.leaks)
+    if tokenizer is not None:
+        cells = read_journal(folder / "records.jsonl")
+        leaks += _changed_prompts(cells, trials, tokenizer)
+        checked.append(f"the tokens of {len(cells)} trials against those that were scored")
+    unchecked.append("the inner dialogue of the exposure: a run doesn't keep its contexts")
+    return replace(found, turns=0, leaks=tuple(leaks), checked=tuple(checked), unchecked=tuple(unchecked))
+
+
+def _changed_prompts(
+    cells: Sequence[dict[str, Any]], trials: dict[tuple[str, int, int], Context], tokenizer: Any
+) -> list[Leak]:
+    """Trials whose tokens aren't those of the script's contexts."""
+    expected: dict[tuple[str, int], str] = {}
+    for item, paraphrase, order in trials:
+        if order == 0:
+            tokens = [source_tokens(trials[item, paraphrase, one], tokenizer).tokens for one in (0, 1)]
+            expected[item, paraphrase] = hashlib.sha256(repr(tokens).encode()).hexdigest()[:24]
+    changed = dict.fromkeys(
+        (str(cell["item"]), int(cell["paraphrase"]))
+        for cell in cells
+        if cell["prompts"] != expected.get((cell["item"], cell["paraphrase"]))
+    )
+    return [
+        Leak(UNKNOWN_TOKENS, f"paraphrase {paraphrase + 1}", f"script:{item}", "trial", "other tokens were scored")
+        for item, paraphrase in changed
+    ]
+
+
+def _script_context(scenario: Scenario) -> Context:
+    texts = [Segment(f"script:{place}", text) for place, text in scenario.texts()]
+    return Context("script", tuple(SourcedMessage("user", (segment,)) for segment in texts))
+
+
+def _journal(home: Home, name: str) -> Path:
+    if name == LAST:
+        newest = last_record(home.sessions)
+        if newest is None:
+            raise ArgumentError("this home has no session yet", "talk to the agent first: overlay chat")
+        name = str(newest["session"])
+    known = sorted(path.stem for path in home.sessions.glob("*.jsonl"))
+    if name not in known:
+        shown = ", ".join(known[-5:]) or "none"
+        raise ArgumentError(
+            f"there is no session or run '{name}' in {home.folder}",
+            f"newest sessions: {shown}; or name 'last', or the folder of a scenario run",
+        )
+    return home.sessions / f"{name}.jsonl"
+
+
+def _state_names(home: Home, axes: Sequence[str]) -> tuple[list[StateNames], list[str]]:
+    """What names the states of these axes, and why some have no names, in words."""
+    states: list[StateNames] = []
+    unknown: list[str] = []
+    for axis in axes:
+        try:
+            source = home.axes.source(axis)
+        except AxisMissing:
+            unknown.append(f"words of '{axis}': the home has no contrast set of this name")
+            continue
+        if isinstance(source, ControlVector):
+            unknown.append(f"words of '{axis}': it was imported, and nothing says what it means")
+        else:
+            states.append(StateNames.of(source))
+    return states, unknown
+
+
+def _embedder(home: Home) -> tuple[Embedder | None, str]:
+    try:
+        return open_embedder(home, pull=False), ""
+    except ModelUnavailable as error:
+        return None, error.problem
+
+
+def _tokenizer(home: Home, digests: set[str]) -> tuple[Any, str]:
+    """The tokenizer of the home's model, if that is the model that was used, or why there is none."""
+    try:
+        source = resolve_model(home.settings.model, convert=False)
+    except ModelUnavailable as error:
+        return None, error.problem
+    if source.path is None or source.kind == "gguf":
+        return None, f"'{source.name}' isn't on this machine as a folder"
+    if digests != {source.digest}:
+        return None, f"another model than '{source.name}' was used, or not only that"
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(source.path), trust_remote_code=False), ""
+    except (OSError, ValueError) as error:
+        return None, f"the tokenizer of '{source.name}' can't be read: {str(error).splitlines()[0]}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content

@@ -1,0 +1,64 @@
+"""Prompts: where the current turn begins, whatever a chat template does, and what can't be written is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tiny_models import byte_tokenizer, tiny_module
+
+from overlay.errors import ArgumentError
+from overlay.model import LanguageModel, Message, Row, Sampling
+
+CHAT = (Message("user", "Which boat?"), Message("assistant", "The first."), Message("user", "And who is on it?"))
+
+
+def model_with(template: str | None) -> Any:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = template
+    return LanguageModel(tiny_module("llama"), tokenizer, "templated")
+
+
+def turn(model: Any, messages: tuple[Message, ...]) -> str:
+    prompt = model.encode(Row(messages))
+    return str(model.decode(prompt.tokens[prompt.turn_start :]))
+
+
+def test_the_turn_is_the_last_message_and_what_opens_the_reply() -> None:
+    assert turn(model_with(None), CHAT) == "User: And who is on it?\nAssistant:"
+    template = (
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}{% if add_generation_prompt %}>{% endif %}"
+    )
+    assert turn(model_with(template), CHAT) == "[user] And who is on it? >"
+    assert turn(model_with(template), CHAT[:1]) == "[user] Which boat? >"
+
+
+def test_a_template_that_rewrites_the_past_leaves_less_of_it_shared() -> None:
+    """Some templates drop earlier messages, or close an unfinished chat with words that no longer come."""
+    only_last = "{{ messages[-1].content }}"
+    assert turn(model_with(only_last), CHAT) == "And who is on it?"
+    shorter = "{% if messages|length == 3 %}User{% else %}Users came and went, and many more words{% endif %}"
+    model = model_with(shorter)
+    prompt = model.encode(Row(CHAT))
+    assert prompt.turn_start == len(prompt.tokens)
+    assert len(model.generate([Row(CHAT, sampling=Sampling(2))])[0].tokens) == 2
+
+
+def test_messages_that_a_template_refuses_are_refused_in_words() -> None:
+    model = model_with("{{ raise_exception('System role not supported') }}")
+    for verb in (model.encode, lambda row: model.generate([row])):
+        with pytest.raises(ArgumentError, match="messages of system, user: System role not supported") as caught:
+            verb(Row((Message("system", "You work."), Message("user", "Hello"))))
+        assert caught.value.next_step
+
+
+def test_norms_of_texts_without_a_second_token_are_refused(tiny_llama: Any) -> None:
+    for texts in ((), ("a",), ("a", "b")):
+        with pytest.raises(ArgumentError, match="without a second token"):
+            tiny_llama.residual_norms(texts)
+    assert tiny_llama.residual_norms(("a", "ab")).shape == (3,)
+
+
+def test_logits_of_no_tokens_are_refused(tiny_llama: Any) -> None:
+    with pytest.raises(ArgumentError, match="no tokens"):
+        list(tiny_llama.logits([(5, 6), ()], [Row(text="a"), Row(text="b")]))
