@@ -34,11 +34,11 @@ def audit(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look through all contexts of a session for leaks. Exit code 5 when something leaked, 0 when nothing did.
+    """Look through all contexts of a session for leaks; the exit code is 5 when something leaked.
 
-    A leak is a word of the state, in any inflection, English or Russian; inner speech or a note in a context
-    where it may not stand; a sentence close in meaning to what the state is; or text from nowhere. What the
-    user wrote is no leak.
+    Leaks are words of the state in any inflection (English and Russian), sentences near to it in meaning,
+    inner speech and notes where they may not stand, and text or tokens without a source.
+    What the user wrote is no leak.
     """
     from overlay.audit import audit_lived
     from overlay.home import Home
@@ -69,7 +69,7 @@ def _print(found: Examination) -> None:
                 str(len(leaks)),
             )
         print_table(table)
-        print(f"{len(found.leaks)} leaks in {read}; each line is the first of its kind.")
+        print(f"{len(found.leaks)} leak{'s' if len(found.leaks) > 1 else ''} in {read}; the same one is listed once.")
     else:
         print(f"No leak in {read}.")
     for words in found.checked:

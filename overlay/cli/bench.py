@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from overlay.cli.console import JsonOption, new_table, print_table
+from overlay.cli.console import JsonOption, console_progress, new_table, print_table
 
 app = typer.Typer()
 
 
-@app.command(epilog="Example: overlay bench engine --json")
+@app.command(epilog="Examples: overlay bench engine --json · overlay bench bans --replies 200 · overlay bench focus")
 def bench(
-    name: Annotated[str, typer.Argument(help="Which benchmark: engine.")] = "engine", as_json: JsonOption = False
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="engine: speed and memory, as ratios within one run. bans: whether banned text stays out of a "
+            "thousand replies, and what that costs. focus: which of two contradicting sentences the model follows."
+        ),
+    ] = "engine",
+    replies: Annotated[
+        int | None, typer.Option(min=1, help="For bans: how many replies to each list; 1000 when not given.")
+    ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Measure speed and memory, as ratios within one run."""
+    """Measure what the engine costs and what it keeps to."""
+    import inspect
     import runpy
 
     import overlay
@@ -30,11 +42,26 @@ def bench(
             f"there is no benchmark '{name}'",
             f"known: {', '.join(known)}" if known else "benchmarks are part of the source checkout only",
         )
-    figures = runpy.run_path(str(folder / f"{name}.py"))["measure"]()
+    measure = runpy.run_path(str(folder / f"{name}.py"))["measure"]
+    takes = inspect.signature(measure).parameters
+    options: dict[str, Any] = {} if replies is None else {"replies": replies}
+    if not options.keys() <= takes.keys():
+        raise ArgumentError(f"the benchmark '{name}' counts no replies", "leave --replies away")
+    with console_progress() as progress:
+        figures = measure(**options, **({"progress": progress} if "progress" in takes else {}))
     if as_json:
         print(json.dumps(figures))
     else:
         table = new_table("figure", "value")
-        for figure, value in figures.items():
+        for figure, value in _flat(figures):
             table.add_row(figure, str(value))
         print_table(table)
+
+
+def _flat(figures: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Figures of figures, each under its whole name."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield before + name, value

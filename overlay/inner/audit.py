@@ -124,7 +124,7 @@ def examine(
     if embedder is None:
         unchecked.append(f"near-paraphrases: {why_no_embedder}")
     else:
-        _compare(lived, states, embedder, threshold, leaks, checked, unchecked)
+        _compare(lived, states, auditor.find, embedder, threshold, leaks, checked, unchecked)
     if tokenizer is None:
         unchecked.append(f"the source of each token: {why_no_tokenizer}")
         tokens = sum(len(one.tokens or ()) for one in lived)
@@ -146,7 +146,7 @@ class _Auditor:
     """Audits contexts by their texts; messages that many contexts share are read once."""
 
     def __init__(self, lexicon: Sequence[str]) -> None:
-        self._find = WordFinder(lexicon)
+        self.find = WordFinder(lexicon)
         self._read: dict[SourcedMessage, list[tuple[Segment, Found, str]]] = {}
 
     def leaks(self, context: Context, number: int, silent: bool) -> list[Leak]:
@@ -157,7 +157,7 @@ class _Auditor:
                 for segment, word, excerpt in self._words(message)
             ]
             for segment in message.segments:
-                kind = _misplaced(segment, context.purpose, silent)
+                kind = _misplaced(segment, context, silent)
                 if kind:
                     found.append(Leak(kind, "", segment.source, context.purpose, _opening(segment.text), "", number))
         return found
@@ -179,9 +179,9 @@ class _Auditor:
         for segment in message.segments:
             starts.append((place, segment))
             place += len(segment.text)
-        spans = self._find(text)
+        spans = self.find(text)
         for start, segment in starts:
-            for word in self._find(segment.text):
+            for word in self.find(segment.text):
                 moved = replace(word, start=word.start + start, end=word.end + start)
                 if not any(moved.start < other.end and other.start < moved.end for other in spans):
                     spans.append(moved)
@@ -198,14 +198,13 @@ class _Auditor:
         return found
 
 
-def _misplaced(segment: Segment, purpose: str, silent: bool) -> str:
-    """The kind of leak that this segment is in a context of this purpose by its source alone, or nothing."""
+def _misplaced(segment: Segment, context: Context, silent: bool) -> str:
+    """The kind of leak that this segment is in its context by its source alone, or nothing."""
     if not segment.is_known:
         return UNKNOWN_SOURCE
-    is_voices = purpose.startswith("voice:")
-    if segment.kind == "voice" and not is_voices and (silent or purpose != "reply"):
+    if segment.kind == "voice" and not context.is_voices and (silent or context.purpose != "reply"):
         return INNER_SPEECH
-    if segment.kind == "note" and purpose != "reply":
+    if segment.kind == "note" and context.purpose != "reply":
         return MISPLACED_NOTE
     return ""
 
@@ -213,7 +212,7 @@ def _misplaced(segment: Segment, purpose: str, silent: bool) -> str:
 def _repeated_speech(lived: LivedContext, number: int) -> list[Leak]:
     """Inner speech that stands, under another source, in a context of a silent turn outside the voices' own."""
     context = lived.context
-    if not lived.silent or context.purpose.startswith("voice:"):
+    if not lived.silent or context.is_voices:
         return []
     said = [_spaced(sentence) for sentence in lived.unspoken]
     found = []
@@ -234,13 +233,14 @@ def _repeated_speech(lived: LivedContext, number: int) -> list[Leak]:
 def _compare(
     lived: Sequence[LivedContext],
     states: Sequence[StateNames],
+    find: WordFinder,
     embedder: Embedder,
     threshold: float | None,
     leaks: list[Leak],
     checked: list[str],
     unchecked: list[str],
 ) -> None:
-    """Add the near-paraphrases of the states' definitions."""
+    """Add the near-paraphrases of the states' definitions: sentences without a word that is a leak already."""
     definitions = list(dict.fromkeys(sentence for state in states for sentence in state.definitions))
     if not definitions:
         unchecked.append("near-paraphrases: no state here is defined in words")
@@ -256,11 +256,11 @@ def _compare(
         if not segment.is_users_own
         for sentence in sentences(segment.text)
     ]
-    distinct = list(dict.fromkeys(sentence for _, _, sentence in placed))
+    distinct = [sentence for sentence in dict.fromkeys(one for _, _, one in placed) if not find(sentence)]
     foreign = [sentence for sentence in distinct if not is_latin(sentence)]
     near = dict(zip(distinct, nearness(distinct, definitions, embedder), strict=True))
     for number, segment, sentence in placed:
-        similarity, definition = near[sentence]
+        similarity, definition = near.get(sentence, (0.0, ""))
         if similarity >= limit:
             purpose = lived[number].context.purpose
             leaks.append(

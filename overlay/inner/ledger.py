@@ -65,6 +65,11 @@ class Context:
     messages: tuple[SourcedMessage, ...]
 
     @property
+    def is_voices(self) -> bool:
+        """Whether a voice of the inner dialogue spoke from it."""
+        return self.purpose.startswith("voice:")
+
+    @property
     def chat(self) -> tuple[Message, ...]:
         """The messages as the model gets them."""
         return tuple(message.message for message in self.messages)
@@ -110,7 +115,13 @@ def lived_contexts(records: Sequence[Mapping[str, Any]]) -> list[LivedContext]:
             silent = record.get("dialogue_mode", "silent") != "spoken"
             contexts = [_context(kept) for kept in record["contexts"]]
             if silent:
-                told = {segment.text for context in contexts for segment in context.segments if segment.kind != "voice"}
+                told = {
+                    segment.text
+                    for context in contexts
+                    if context.is_voices
+                    for segment in context.segments
+                    if segment.kind != "voice"
+                }
                 for utterance in record["inner_speech"]:
                     said = [sentence for sentence in sentences(utterance["text"]) if len(sentence.split()) >= TELLING]
                     unspoken |= dict.fromkeys(one for one in said if not any(one in text for text in told))

@@ -35,7 +35,7 @@ class SourcedTokens:
 def source_tokens(context: Context, tokenizer: Any) -> SourcedTokens:
     """The prompt that a context becomes, as tokens, each with the source of the text that it stands for.
 
-    A token that covers text of two sources goes to the one with more of it, or to the first.
+    A token that covers text of two sources goes to the one with more of it, then to the one that isn't the template.
 
     Raises:
         ArgumentError: the tokenizer doesn't say where its tokens stand, or its template rewrites the messages.
@@ -54,7 +54,7 @@ def source_tokens(context: Context, tokenizer: Any) -> SourcedTokens:
             sources.append(covered[0] if covered else TEMPLATE)
         else:
             covered = owners[begin : max(end, begin + 1)] or owners[-1:]
-            sources.append(max(dict.fromkeys(covered), key=covered.count))
+            sources.append(max(dict.fromkeys(covered), key=lambda one: (covered.count(one), one != TEMPLATE)))
     return SourcedTokens(tuple(encoded["input_ids"]), tuple(sources))
 
 

@@ -20,6 +20,9 @@ _UNSPACED = (
 _ONE_LETTER = str.maketrans({"\u0131": "i"})
 """The dotless i is what other languages' capital I stands for."""
 
+_FIRST_VOWEL_SIGN = 0x370
+"""Marks before it are accents, which were joined to their letters already wherever that is possible."""
+
 _LONGEST_FORM = 3
 """Characters that one folded character can come from: a decomposed syllable or letter with two accents."""
 
@@ -33,7 +36,7 @@ class Ban:
     encoded makes no difference.
 
     Raises:
-        InterventionError: nothing to ban, or a `*` in front of a letter.
+        InterventionError: nothing to ban, or a `*` at a letter that isn't the last.
     """
 
     text: str
@@ -41,9 +44,9 @@ class Ban:
     def __post_init__(self) -> None:
         if not self.text.strip(" *\n\t"):
             raise InterventionError(f"a ban of '{self.text}' bans nothing", "give a word or a phrase")
-        if re.search(r"\*\w", self.text):
+        if re.search(r"\*\w|\w\*(?!\**\s*\Z)", self.text):
             raise InterventionError(
-                f"a ban of '{self.text}': a * stands for more letters only at the end", "name the words one by one"
+                f"a ban of '{self.text}': a * stands for more letters, and only at the end", "name the words one by one"
             )
 
     @property
@@ -148,7 +151,7 @@ def _is_letter(character: str) -> bool:
 
 @cache
 def _letter() -> str:
-    """A regular expression for one letter, digit or accent of a script that writes with spaces."""
-    codes = [code for code in range(0x300, 0x20000) if unicodedata.category(chr(code)).startswith("M")]
+    """A regular expression for one letter, digit or vowel sign of a script that writes with spaces."""
+    codes = [code for code in range(_FIRST_VOWEL_SIGN, 0x20000) if unicodedata.category(chr(code)).startswith("M")]
     marks = "".join(chr(code) for code in codes if not re.match(f"[{_UNSPACED}]", chr(code)))
     return rf"(?:[^\W_{_UNSPACED}]|[{marks}])"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -32,29 +33,29 @@ ENGLISH = """
 loves loving lovingly tenderest tenderly caringly cares kindest kindnesses gentler gentlest affections compassions
 comfortingly consoling consoles fonder fondest pities pitied pitying cherishes cherishing adores adoring mercies
 soothes soothingly nurture nurtures dearest cuddling empathizes empathised compassionately tender-hearted Tenderhearted
-""".split()
+"""
 
 RUSSIAN = """
 любовью любишь любили любящая любимого нежностью нежнейшей нежнее нежен нежна заботой заботились заботятся забочусь
 заботливая заботливее добрее доброго добрейший ласкою ласковая состраданием сочувствия сочувствует сочувствую
 милосердием человечности привязанностью утешает утешил лелеяла Нежность не́жность
-""".split()
+"""
 
 ONLY_ALIKE = """
 careful carefully careless career lovely kinds kindred gentleman comfortable comfortably compass affect affected
 effects human humanity humans warm warmer warmest tend tended consider consideration devotee consolidate adorable
 любой любая любую любые любых любого добавить добраться одобрить доброволец забор ласточка дорога нежилой милый
 милиция утес чутье сердце
-""".split()
+"""
 
 
-@pytest.mark.parametrize("word", [*ENGLISH, *RUSSIAN])
+@pytest.mark.parametrize("word", [*ENGLISH.split(), *RUSSIAN.split()])
 def test_the_stock_lexicon_is_found_in_every_form(stock: WordFinder, word: str) -> None:
     (found,) = stock(f"so {word}, it said / и {word}.")[:1]
     assert found.start == 3 and found.end == 3 + len(word)
 
 
-@pytest.mark.parametrize("word", ONLY_ALIKE)
+@pytest.mark.parametrize("word", ONLY_ALIKE.split())
 def test_words_that_only_share_letters_are_left_alone(stock: WordFinder, word: str) -> None:
     assert stock(word) == []
 
@@ -65,7 +66,9 @@ def test_nothing_that_ships_with_the_program_names_the_stock_state(stock: WordFi
     texts += [text for path in (STOCK / "scenarios").glob("*.yaml") for _, text in read_scenario(path).texts()]
     texts += [str(text) for group in contrast.groups().values() for text in group]
     confirmation = STOCK / "adapters" / "steering" / "tenderness.confirm.yaml"
-    texts += [str(text) for group in yaml.safe_load(confirmation.read_text(encoding="utf-8")).values() for text in group]
+    texts += [
+        str(text) for group in yaml.safe_load(confirmation.read_text(encoding="utf-8")).values() for text in group
+    ]
     assert len(texts) > 500
     assert [found for text in texts for found in stock(text)] == []
 
@@ -116,12 +119,10 @@ def test_places_lie_in_the_text_and_never_overlap(text: str, entry: str) -> None
     find: Any = WordFinder([entry])
     found = find(f"{text} {entry} {text}")
     assert entry in [one.entry for one in found]
-    for one, following in zip(found, found[1:], strict=False):
+    for one, following in itertools.pairwise(found):
         assert 0 <= one.start < one.end <= following.start
 
 
 @given(st.text(max_size=80))
 def test_an_empty_lexicon_finds_nothing(text: str) -> None:
     assert WordFinder([])(text) == [] == WordFinder(["", "  "])(text)
-
-

@@ -81,7 +81,9 @@ def test_unspoken_is_what_voices_said_by_then_and_did_not_repeat_from_what_they_
         [
             record(1, voice, said=said),
             record(2, context(("user", "Hi.")), said=("It is not the first time that it broke.",)),
-            record(3, context(("user", "Hi.")), said=("This was said aloud to everybody there.",), dialogue_mode="spoken"),
+            record(
+                3, context(("user", "Hi.")), said=("This was said aloud to everybody there.",), dialogue_mode="spoken"
+            ),
         ]
     )
     assert first.unspoken == ("The rope on the left is the one that broke.",)

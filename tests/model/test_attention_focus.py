@@ -131,6 +131,7 @@ def check_against_masks(model: Any, span: Any) -> None:
             options=(" yes",),
         ),
         Row(text="A much shorter row.", sampling=Sampling(max_tokens=3), options=(" no",)),
+        Row(text="A longer row, " * 12, sampling=Sampling(max_tokens=3), options=(" no",)),
     ]
     start = {"all": 0, "turn": model.encode(rows[0]).turn_start, "generated": length}[span]
     tokens = list(model.encode(rows[0]).tokens)
@@ -140,7 +141,7 @@ def check_against_masks(model: Any, span: Any) -> None:
     tail = list(model.tokenizer(" yes")["input_ids"])
     likely = by_hand(model, tokens + tail, keys, 6.0, start).log_softmax(-1)
     total = sum(float(likely[length - 1 + place, token]) for place, token in enumerate(tail))
-    for batch in (rows, rows[:1]):
+    for batch in (rows, rows[:2], rows[:1]):
         assert [*tokens, *model.generate(batch)[0].tokens] == expected
         assert model.score(batch)[0].total[0] == pytest.approx(total, abs=2e-4)
     plain = model.score([replace(rows[0], intervention=NOTHING)])[0].total[0]
@@ -228,16 +229,15 @@ def test_a_block_or_head_that_is_not_there_is_refused(tiny_llama: Any) -> None:
 def test_a_place_counted_from_the_end_is_found_behind_a_shared_beginning(tiny_llama: Any) -> None:
     """Two chats share their beginning, which is encoded once: it is shorter than the prompts that places count in."""
     length = len(tiny_llama.encode(Row(CHAT)).tokens)
-    place = length - tiny_llama.encode(Row(CHAT)).turn_start + 20
     rows = [
         Row(
             (*CHAT[:2], Message("user", text)),
             options=(" yes",),
-            intervention=focused(Positions((-place,)), 5.0, span="turn"),
+            intervention=focused(Positions((3 - length,)), 5.0, span="turn"),
         )
         for text in ("And the red one?", "And the big one?")
     ]
-    absolute = focused(Positions((length - place,)), 5.0, span="turn")
+    absolute = focused(Positions((3,)), 5.0, span="turn")
     tiny_llama.prefixes.clear()
     found = tiny_llama.score(rows)
     assert len(tiny_llama.prefixes) == 1

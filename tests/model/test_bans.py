@@ -18,20 +18,23 @@ from overlay.errors import InterventionError
 from overlay.model import Ban, Completion, Intervention, LogitBias, Row, Sampling
 from overlay.model.ban import BanList
 
-# What a random model is pulled to write with: signs, capitals, two bytes a letter, three, and accents of their own.
+# What a random model is pulled to write with (signs, capitals, two bytes a letter, three, accents of their own), and
+# words and phrases of which it is then full.
 ALPHABETS = {
     "latin": "art .,",
     "capitals": "aArR \n",
     "cyrillic": "кот ",
     "chinese": "東京",
-    "accents": "e\u0301r ",
+    "composed": "ér ",
+    "decomposed": "e\u0301r ",
 }
 BANS = {
-    "latin": ("art", "at", "tar", "ra t", "rr*"),
-    "capitals": ("ar", "RA a", "aa*"),
-    "cyrillic": ("кот", "то", "ок т", "кк*"),
+    "latin": ("ar", "r", "aa", "a a", "rr*"),
+    "capitals": ("aa", "RA", "r", "a\tR", "rrr*"),
+    "cyrillic": ("ОТ", "т", "к", "о т", "тт*"),
     "chinese": ("東京", "京京京"),
-    "accents": ("é", "ré", "ér r", "éé*"),
+    "composed": ("re\u0301", "é", "r ré", "rér*"),
+    "decomposed": ("ŕ", "r", "é r", "rr*"),
 }
 
 
@@ -275,7 +278,7 @@ def test_a_nucleus_of_banned_tokens_gives_way_to_what_is_likeliest_beyond_it(tin
 def test_volatility_is_traced_for_what_was_kept(tiny_llama: Any, row: Any) -> None:
     from dataclasses import replace
 
-    asked = row("art ", ("art", "ra", "ta", "at"), 1, max_tokens=30)
+    asked = row("art ", ("r", "ra", "a", "at"), 1, max_tokens=30)
     (traced,) = tiny_llama.generate([replace(asked, trace_volatility=True)])
     (plain,) = tiny_llama.generate([asked])
     assert traced.avoided and traced.tokens == plain.tokens
