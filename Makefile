@@ -31,9 +31,12 @@ lint: $(STAMP)
 bench: models
 	@$(RUN)/overlay bench engine
 
-# The figures that the documentation quotes; about half an hour on two cores.
+# The figures that the documentation quotes; about an hour and a half on two cores.
 evidence: models
 	@$(RUN)/overlay axes build tenderness
+	@$(RUN)/overlay axes calibrate tenderness --out docs/axes
+	@$(RUN)/overlay bench engine
+	@$(RUN)/overlay bench bans
 	@$(RUN)/overlay run scenarios/*.yaml --directions 39 --out .overlay/runs/evidence
 
 models: $(STAMP)
