@@ -374,6 +374,7 @@ class Agent:
             ],
             changes=[asdict(change) for change in lived.changes],
             inner_speech=[asdict(utterance) for utterance in dialogue.utterances] if dialogue else [],
+            dialogue_mode=self.home.settings.dialogue.mode,
             dialogue_ended=dialogue.ended if dialogue else "off",
             resonance=[asdict(one) for one in dialogue.resonance] if dialogue else [],
             avoided=[asdict(one) for one in completion.avoided] if completion else [],

@@ -44,6 +44,7 @@ class TurnRecord:
     frames: list[dict[str, Any]] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
     inner_speech: list[dict[str, Any]] = field(default_factory=list)
+    dialogue_mode: str = "off"
     dialogue_ended: str = "off"
     resonance: list[dict[str, Any]] = field(default_factory=list)
     avoided: list[dict[str, Any]] = field(default_factory=list)

@@ -17,15 +17,15 @@ DEFINING = "feeling {} toward others"
 """How a word of the lexicon becomes a definition of the state. Of a dozen ways to say it this one told paraphrases
 best from ordinary sentences; sentences that begin with "The agent feels" are near everything said about the agent."""
 
-THRESHOLDS: Mapping[str, float] = {"53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db": 0.45}
+THRESHOLDS: Mapping[str, float] = {"53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db": 0.48}
 """Cosine similarity from which a sentence counts as a paraphrase, by the digest of the embedder's weights.
 
 Measured with minilm-l6-v2 on the stock axis "tenderness", on sentences without a word of its lexicon. Below it: all 757
 of the stock handbook, frames, masks, scenarios, contrast sets and neutral texts (the highest is 0.41), all 890 from an
-encyclopedia, 782 of 783 on causes and effects. At or above it: 24 of 40 paraphrases (median 0.49; the way of defining
-was chosen with their help) and 249 of 289 statements of agreeable people, but also 246 of 440 statements of the
-opposite, which name the same thing, and 48 of 1,390 of small talk between friends. Two in five of the paraphrases are
-missed: the check finds leaks, and can't prove that there is none.
+encyclopedia, 189 of 190 that the embedded model said in ten sessions, 782 of 783 on causes and effects, 1,360 of 1,390
+of small talk between friends. At or above it: 20 of 40 paraphrases (median 0.49; AUROC 0.99; the way of defining was
+chosen with their help) and 217 of 289 statements of agreeable people. Their opposites pass as well: they name the same
+thing. The check finds leaks; as it misses half of such paraphrases, it can't prove that there is none.
 """
 
 SHORTEST = 3
