@@ -24,7 +24,13 @@ def start(home: Path, out: Path, errors: Path) -> subprocess.Popen[str]:
             stdout=subprocess.PIPE,
             stderr=stream,
             text=True,
+            # A shell starts what runs in its background deaf to Ctrl-C, and children inherit that.
+            preexec_fn=_hear_interrupts,
         )
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_run_stopped_by_ctrl_c_loses_no_cell_and_says_what_the_evidence_says(tmp_path: Path) -> None:
