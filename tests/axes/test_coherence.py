@@ -145,8 +145,8 @@ def test_a_budget_beyond_the_limit_makes_the_limit_the_budget_dose_and_it_is_sai
     peaked: LanguageModel, one_byte: Direction
 ) -> None:
     gauge = VolatilityGauge(peaked)
-    cheap, dear = (calibrate(one_byte, LAST, gauge, budget) for budget in (0.01, 3.0))
-    assert cheap.spends_budget and cheap.budget_dose <= cheap.limit and 0.009 <= cheap.cost <= 0.01
+    cheap, dear = (calibrate(one_byte, LAST, gauge, budget) for budget in (0.004, 3.0))
+    assert cheap.spends_budget and cheap.budget_dose <= cheap.limit and 0.0036 <= cheap.cost <= 0.004
     assert not dear.spends_budget and dear.budget_dose == dear.limit and dear.cost < 3.0
     assert dear.falls_apart and math.isfinite(dear.limit)
     for found in (cheap, dear):
