@@ -185,9 +185,10 @@ def measure(
     the final texts; replies_with_one: the share of unbanned replies that hold any. own_nll_without_bans, own_nll:
     median over replies of what they cost under the model without bans, nats per token. own_nll_ratio: the latter by
     the former, with the 95% interval of a bootstrap over prompts. unchanged_where_nothing_banned: the share of replies
-    left the same among those in whose unbanned twin nothing was banned. turned_back: the share of replies that went
-    back into a word; returns_mean, returns_most: how often. cut_short: replies that ended for want of an allowed token
-    or lost their last word. tokens_per_second_without_bans, tokens_per_second.
+    left the same among those in whose unbanned twin nothing was banned. own_nll_of_free_ones_that_hold_none: the median
+    over the unbanned replies in which nothing was banned, what a list costs if one could wait for such a reply.
+    turned_back: the share of replies that went back into a word; returns_mean, returns_most: how often. empty: replies
+    without text. tokens_per_second_without_bans, tokens_per_second.
     """
     progress = progress or SilentProgress()
     if model is None:
@@ -239,7 +240,6 @@ class Run:
         clean = [index for index, count in enumerate(before) if not count]
         same = [self._free.texts[index] == self._banned.texts[index] for index in clean]
         returns = self._banned.returns
-        ended = [len(row.tokens) < SAMPLING.max_tokens and row.ended == "length" for row in self._banned.completions]
         return {
             "replies": len(before),
             "bans": len(self._trial.bans),
@@ -251,12 +251,12 @@ class Run:
             "own_nll_ratio": round(float(np.nanmedian(banned) / np.nanmedian(free)), 3),
             "own_nll_ratio_interval": interval(free, banned, prompts),
             "unchanged_where_nothing_banned": round(float(np.mean(same)), 3) if same else None,
+            "own_nll_of_free_ones_that_hold_none": round(float(np.nanmedian(free[clean])), 3) if clean else None,
             "turned_back": round(float(np.mean([count > 0 for count in returns])), 3),
             "returns_mean": round(float(np.mean(returns)), 2),
             "returns_most": max(returns),
             "empty": sum(not text for text in self._banned.texts),
             "empty_without_bans": sum(not text for text in self._free.texts),
-            "cut_short": sum(ended),
             "tokens_per_second_without_bans": round(self._free.speed, 1),
             "tokens_per_second": round(self._banned.speed, 1),
         }
@@ -316,9 +316,9 @@ def counted_returns() -> Iterator[dict[int, int]]:
     counts: dict[int, int] = {}
     turn_back = Attempt.turn_back
 
-    def counting(attempt: Attempt, first: int, ban: str) -> None:
-        counts[attempt.row.seed] = counts.get(attempt.row.seed, 0) + 1
-        turn_back(attempt, first, ban)
+    def counting(self: Attempt, first: int, ban: str) -> None:
+        counts[self.row.seed] = counts.get(self.row.seed, 0) + 1
+        turn_back(self, first, ban)
 
     Attempt.turn_back = counting  # type: ignore[method-assign]
     try:
