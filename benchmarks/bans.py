@@ -7,7 +7,7 @@ import re
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -101,11 +101,19 @@ ENGLISH = Trial(
     ),
 )
 
+COMMONEST = (
+    # The commonest words of a trial run: what remains of a language without "and", "in", "not" and "what"?
+    *("и", "в", "на", "не", "я", "о", "с", "как", "что", "это", "очень", "меня", "так", "лучше", "ты"),
+    *("такое", "привет", "всё", "вот", "но", "деньги", "если", "какие", "люди", "хороший"),
+    *("о том", "мой друг", "книг*", "прочита*", "дела*"),
+)
+
 CYRILLIC = Trial(
+    # Words of the same kinds as in the English list, from a trial run with other seeds.
     bans=(
-        *("и", "в", "на", "не", "я", "о", "с", "как", "что", "это", "очень", "меня", "так", "лучше", "ты"),
-        *("такое", "привет", "всё", "вот", "но", "деньги", "если", "какие", "люди", "хороший"),
-        *("о том", "мой друг", "книг*", "прочита*", "дела*"),
+        *("это", "не", "ты", "очень", "так", "с", "люди", "деньги", "хороший", "лучше", "растения", "воду", "чай"),
+        *("хлеб", "картину", "солнца", "луны", "время", "будет", "приготовить", "бегать", "экономить", "лягушка"),
+        *("расскажи", "почему", "мой друг", "о том", "книг*", "напи*", "дела*"),
     ),
     asked=(
         "Как приготовить хороший чай?",
@@ -168,7 +176,7 @@ CYRILLIC = Trial(
         ),
     ),
 )
-TRIALS = {"english": ENGLISH, "cyrillic": CYRILLIC}
+TRIALS = {"english": ENGLISH, "cyrillic": CYRILLIC, "commonest_cyrillic": replace(CYRILLIC, bans=COMMONEST)}
 
 
 def measure(

@@ -392,11 +392,11 @@ def test_a_list_finds_what_plain_patterns_find(bans: list[str], text: str) -> No
 @pytest.mark.real
 def test_thirty_banned_words_stay_out_of_real_replies_which_stay_fluent(real_model: Any) -> None:
     bench = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "bans.py"))
-    figures = bench["measure"](32, model=real_model)
+    figures = bench["measure"](20, model=real_model)
     for name in ("english", "cyrillic"):
         found = figures[name]
-        assert found["bans"] == 30 and found["replies"] == 32
-        assert found["occurrences_without_bans"] > 30
+        assert found["bans"] == 30 and found["replies"] == 20
+        assert found["occurrences_without_bans"] > 10
         assert found["occurrences"] == 0
         assert found["unchanged_where_nothing_banned"] in (None, 1.0)
         assert found["own_nll_ratio"] < 1.6
