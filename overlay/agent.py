@@ -3,51 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from overlay.axes import Axis
+from overlay.emergent import Emergents, living_axes
 from overlay.errors import ArgumentError, DocumentError, HomeError, ModelUnavailable
 from overlay.frames import ActiveFrame, FrameGraph, read_frames
-from overlay.home import Home, ReplySettings
+from overlay.home import Home, RecallSettings
 from overlay.inner import (
-    Context,
+    EMERGENT,
     Dialogue,
+    Event,
     Experience,
     Influence,
     Influenced,
     Mind,
-    Segment,
-    SourcedMessage,
     State,
     StateChange,
     StateSettings,
-    forbidden_words,
     read_voices,
 )
 from overlay.memory import Memory, Note, Recalled, SentenceEmbedder, import_vault
-from overlay.model import (
-    AdapterUse,
-    Ban,
-    Completion,
-    Focus,
-    Intervention,
-    LanguageModel,
-    Row,
-    Sampling,
-    Volatility,
-    VolatilityGauge,
-    resolve_embedder,
-)
+from overlay.model import AdapterUse, LanguageModel, Volatility, VolatilityGauge, environment, resolve_embedder
 from overlay.progress import Progress, SilentProgress
+from overlay.records import drop_unfinished, read_journal
+from overlay.reprogramming import decide, due
 from overlay.session import Session, TurnRecord, last_record, mend_sessions
 from overlay.state import continued, is_saved, reset_record, save_state
-
-_KEPT_READINGS = 1024
-"""Of so many recalled notes the agent remembers what they read on its axes."""
+from overlay.turn import Answer, Beginning, Life, ShownNote, Stages
 
 
 @dataclass(frozen=True)
@@ -86,17 +76,23 @@ class Agent:
     """An agent in its home. Open it with `Agent.open`, best in a `with`; one turn at a time."""
 
     def __init__(
-        self, home: Home, model: LanguageModel, memory: Memory, mind: Mind, clock: Callable[[], float] = time.time
+        self,
+        home: Home,
+        model: LanguageModel,
+        memory: Memory,
+        mind: Mind,
+        clock: Callable[[], float] = time.time,
+        session: str | None = None,
     ) -> None:
         self.home = home
         self.model = model
         self.memory = memory
         self.mind = mind
         self.influence = mind.influence
-        self.state = State.resting(home.settings.state)
+        self.state = State.resting(mind.settings)
         self.energies: dict[str, float] = {}
-        self._history: list[tuple[str, str]] = []
-        self._session = Session(home.sessions)
+        self._history: dict[int, tuple[str, str]] = {}
+        self._session = Session(home.sessions, session)
         self._turn_lock = threading.Lock()
         self._is_open = True
         self.notices: tuple[str, ...] = ()
@@ -104,7 +100,11 @@ class Agent:
         self._clock = clock
         self._last_time: float | None = None
         self._attached: list[str] = []
-        self._note_readings: dict[str, Mapping[str, float]] = {}
+        self._life = Life(mind, home.settings.reply)
+        self._is_new = True
+        self._made_with: Mapping[str, Any] = {}
+        emergent = home.settings.state.emergent
+        self._emergents = Emergents(home, mind, emergent) if emergent is not None else None
 
     @classmethod
     def open(
@@ -114,17 +114,23 @@ class Agent:
         model: LanguageModel | None = None,
         dtype: str = "auto",
         pull: bool = True,
+        session: str | None = None,
         progress: Progress | None = None,
         clock: Callable[[], float] = time.time,
     ) -> Agent:
         """Open the agent of a home: load the model, build what isn't built yet, take up where it left off.
 
+        State, frames and notes are always taken up. The conversation is, if its session is named; otherwise a new
+        one begins.
+
         Args:
             model: an already loaded model to use instead of the home's.
+            session: the newest session, to go on with it.
             pull: fetch the home's model and embedder when they are known and missing.
             clock: gives epoch seconds; half-lives in wall-clock time go by it.
 
         Raises:
+            ArgumentError: the named session isn't the newest one.
             HomeError, HomeLocked, DocumentError, ModelUnavailable, AxisMissing, AxisUnproven, AdapterError
         """
         home = home if isinstance(home, Home) else Home.open(home)
@@ -138,13 +144,21 @@ class Agent:
             if model is None:
                 progress.step(f"loading {settings.model}", None, None)
                 model = LanguageModel.load(settings.model, dtype=dtype, pull=pull, progress=progress)
+            for folder in (home.sessions, home.lived / "state", home.lived / "emergent"):
+                drop_unfinished(folder)
+            notices = mend_sessions(home.sessions)
+            notices += _rewrite_itself(home, model, clock, progress)
             mind = prepare_mind(home, model, embedder, progress)
             if home.notes.is_dir():
                 progress.step("reading the notes", None, None)
                 import_vault(memory, home.notes)
-            agent = cls(home, model, memory, mind, clock)
-            agent._attach_adapters()
-            agent._take_up()
+            agent = cls(home, model, memory, mind, clock, session)
+            agent._attached = attach_adapters(home, mind)
+            agent._take_up(session)
+            agent.notices = notices
+            agent._made_with = made_with(home, mind)
+            # Whatever stands in it rounds a little differently than what is encoded anew: a session begins without.
+            model.prefixes.clear()
         except BaseException:
             if agent is not None:
                 agent.close()
@@ -176,13 +190,11 @@ class Agent:
         """Read something and think about it without replying; the state builds up as in a turn."""
         with self._turn_lock:
             self._require(text)
-            seed = self._next_seed()
-            state, faded = self._after_the_pause()
-            lived = self.mind.experience(text, state, self.energies, seed, self._shown_history)
-            state, pushed = self._pushed_by_frames(lived)
-            lived = replace(lived, state=state, changes=faded + lived.changes + pushed)
-            record = self._record("lived", text, seed, lived)
+            beginning = self._beginning()
+            lived = self._life.think(text, beginning)
+            record = self._record("lived", text, beginning, lived)
             self._commit(record, lived)
+            self._look_at_drift(record, Listener())
             return record
 
     def intervention(self) -> Influenced:
@@ -193,7 +205,7 @@ class Agent:
         """Put every accumulator back to rest, as one more record of the session; all else stays as it was lived."""
         with self._turn_lock:
             self._require_open()
-            settings = self.home.settings.state
+            settings = self.mind.settings
             record = reset_record(self._session, self.state, settings, self.energies, self._clock(), self.model.digest)
             self._session.append(record)
             self.state, self._last_time = State(record.state_after), record.time
@@ -217,99 +229,33 @@ class Agent:
     # --- one turn --------------------------------------------------------------------------------
 
     def _turn(self, text: str, listener: Listener, cancelled: threading.Event | None) -> Reply:
-        settings = self.home.settings
-        seed = self._next_seed()
-        before, faded = self._after_the_pause()
+        beginning = self._beginning()
         listener.stage("recalling")
         recalled = self._recall(text)
         listener.recalled(recalled)
-        listener.stage("thinking")
-        lived = self.mind.experience(text, before, self.energies, seed, self._shown_history)
-        state, pushed = self._pushed_by_frames(lived)
-        state, felt = self._moved_by_notes(state, recalled)
-        changes = faded + lived.changes + pushed + felt
-        listener.state(state.values)
-        influenced = self.influence.of(state)
-        context = self._reply_context(text, recalled, lived.dialogue)
-        bans = tuple(Ban(word) for word in forbidden_words(lived.active))
-        row = Row(
-            context.chat,
-            intervention=influenced.intervention
-            + self.influence.worn
-            + Intervention(bans=bans, focus=self._attention(state, recalled)),
-            sampling=_sampling(settings.reply, influenced),
-            seed=seed,
-        )
-        listener.stage("replying")
-        completion = self._say(row, listener, cancelled)
-        if completion.text:
-            (readings,) = self.influence.read(self.model, [completion.text])
-            state, moved = state.observe(readings, settings.state, source="said", cause="the agent's own reply")
-            changes += moved
-        listener.state(state.values)
-        lived = replace(lived, state=state, changes=changes)
-        record = self._record("turn", text, seed, lived, recalled, influenced, completion, context)
+        notes = [ShownNote(entry.note.id, shown_of(entry.note)) for entry in recalled]
+        stages = Stages(listener.stage, listener.state, listener.piece)
+        lived, answer = self._life.answer(text, beginning, notes, stages=stages, cancelled=cancelled)
+        record = self._record("turn", text, beginning, lived, recalled, answer)
         self._commit(record, lived)
-        self._history.append((text, completion.text))
+        self._history[record.number] = (text, answer.completion.text)
+        self._look_at_drift(record, listener)
         listener.stage("")
         return Reply(
-            text=completion.text,
+            text=answer.completion.text,
             recalled=recalled,
             frames=lived.active,
-            state=dict(state.values),
-            changes=changes,
-            volatility=influenced.volatility,
+            state=dict(lived.state.values),
+            changes=lived.changes,
+            volatility=answer.influenced.volatility,
             dialogue=lived.dialogue,
             record=record,
         )
 
-    def _after_the_pause(self) -> tuple[State, tuple[StateChange, ...]]:
-        """The state after the time since the last turn, for those axes that fade by the clock."""
+    def _beginning(self) -> Beginning:
         # A clock that was set back has let no time pass.
         seconds = 0.0 if self._last_time is None else max(0.0, self._clock() - self._last_time)
-        return self.state.passed(self.home.settings.state, seconds=seconds)
-
-    def _pushed_by_frames(self, lived: Experience) -> tuple[State, tuple[StateChange, ...]]:
-        return lived.state.pushed({entry.frame.name: entry.energy for entry in lived.active}, self.home.settings.state)
-
-    def _moved_by_notes(self, state: State, recalled: Sequence[Recalled]) -> tuple[State, tuple[StateChange, ...]]:
-        """Recalled notes are read like anything else; together they count as one observation."""
-        settings = self.home.settings.state
-        changes: tuple[StateChange, ...] = ()
-        for entry in recalled if settings.heeds("recalled") else ():
-            state, moved = state.observe(
-                self._read_note(entry.note),
-                settings,
-                source="recalled",
-                cause=f"note {entry.note.id}",
-                share=1 / len(recalled),
-            )
-            changes += moved
-        return state, changes
-
-    def _read_note(self, note: Note) -> Mapping[str, float]:
-        """What a note reads on the axes, as much of it as stands in contexts; notes come back, so it is kept."""
-        text = _opening(note)
-        if text not in self._note_readings:
-            if len(self._note_readings) >= _KEPT_READINGS:
-                del self._note_readings[next(iter(self._note_readings))]
-            # One by one: batch mates change roundings, and a replay recalls the same notes at other times.
-            (self._note_readings[text],) = self.influence.read(self.model, [text])
-        return self._note_readings[text]
-
-    def _attention(self, state: State, recalled: Sequence[Recalled]) -> tuple[Focus, ...]:
-        """More attention on those recalled notes that fit the state."""
-        if self.home.settings.state.focus is None:
-            return ()
-        notes = {_opening(entry.note): self._read_note(entry.note) for entry in recalled}
-        return tuple(one.focus for one in self.influence.focus(state, notes) if one.focus is not None)
-
-    def _say(self, row: Row, listener: Listener, cancelled: threading.Event | None) -> Completion:
-        for part in self.model.stream(row, cancelled):
-            if isinstance(part, Completion):
-                return part
-            listener.piece(part)
-        raise AssertionError("a stream ends with its completion")
+        return Beginning(self.state, self.energies, self._shown_history, seconds, self._next_seed())
 
     def _recall(self, text: str) -> tuple[Recalled, ...]:
         """Notes for this turn, without those turns that its context holds anyway."""
@@ -318,29 +264,16 @@ class Agent:
             return ()
         shown = {
             f"session:{self._session.name}:turn:{number}:{role}"
-            for number in range(self._session.count - recall.history // 2 + 1, self._session.count + 1)
+            for number in shown_turns(list(self._history), recall)
             for role in ("user", "reply")
         }
         found = self.memory.recall(text, recall.count + len(shown))
         return tuple(entry for entry in found if entry.note.id not in shown)[: recall.count]
 
-    def _reply_context(self, text: str, recalled: Sequence[Recalled], dialogue: Dialogue | None) -> Context:
-        asked = [Segment("user", text)]
-        if recalled:
-            # Small models use notes that stand next to the question, and short ones.
-            notes = [Segment(f"note:{entry.note.id}", _opening(entry.note) + "\n\n") for entry in recalled]
-            asked = [Segment("template", "Notes:\n\n"), *notes, Segment("template", "Question: "), *asked]
-        if dialogue is not None and self.home.settings.dialogue.mode == "spoken":
-            asked.append(Segment("template", "\n\nYour own thoughts:"))
-            asked += [Segment(f"voice:{voice}", f"\n{words}") for voice, words in dialogue.summary]
-        opening = self.mind.opening(self._shown_history)
-        return Context("reply", (*opening, SourcedMessage("user", tuple(asked))))
-
     @property
-    def _shown_history(self) -> list[tuple[str, str]]:
+    def _shown_history(self) -> tuple[tuple[str, str], ...]:
         """The turns before this one that contexts hold."""
-        kept = self.home.settings.recall.history // 2
-        return self._history[-kept:] if kept else []
+        return tuple(shown_turns(list(self._history.values()), self.home.settings.recall))
 
     # --- what is kept ----------------------------------------------------------------------------
 
@@ -348,27 +281,36 @@ class Agent:
         self,
         kind: str,
         text: str,
-        seed: int,
+        beginning: Beginning,
         lived: Experience,
         recalled: Sequence[Recalled] = (),
-        influenced: Influenced | None = None,
-        completion: Completion | None = None,
-        context: Context | None = None,
+        answer: Answer | None = None,
     ) -> TurnRecord:
         dialogue = lived.dialogue
-        contexts = [*(dialogue.contexts if dialogue else ()), *((context,) if context else ())]
+        contexts = [*(dialogue.contexts if dialogue else ()), *((answer.context,) if answer else ())]
         return TurnRecord(
             session=self._session.name,
             number=self._session.count + 1,
             kind=kind,
             time=self._clock(),
-            seed=seed,
+            seed=beginning.seed,
             user=text,
-            reply=completion.text if completion else "",
-            state_before=dict(self.state.values),
+            reply=answer.completion.text if answer else "",
+            state_before=dict(beginning.state.values),
             state_after=dict(lived.state.values),
             energies=lived.energies,
-            recalled=[{"id": entry.note.id, "score": entry.score, "terms": dict(entry.terms)} for entry in recalled],
+            energies_before=dict(beginning.energies),
+            seconds=beginning.seconds,
+            opened=self._is_new,
+            recalled=[
+                {
+                    "id": entry.note.id,
+                    "text": shown_of(entry.note),
+                    "score": entry.score,
+                    "terms": dict(entry.terms),
+                }
+                for entry in recalled
+            ],
             frames=[
                 {"name": entry.frame.name, "energy": entry.energy, "cause": str(entry.cause)} for entry in lived.active
             ],
@@ -377,38 +319,67 @@ class Agent:
             dialogue_mode=self.home.settings.dialogue.mode,
             dialogue_ended=dialogue.ended if dialogue else "off",
             resonance=[asdict(one) for one in dialogue.resonance] if dialogue else [],
-            avoided=[asdict(one) for one in completion.avoided] if completion else [],
-            doses={dose.direction.name: dose.coefficient for dose in influenced.intervention.doses}
-            if influenced
-            else {},
-            volatility=(influenced.volatility.mean, influenced.volatility.p95) if influenced else (0.0, 0.0),
-            adapter=", ".join(
-                use.name
-                for use in (*self.influence.worn.adapters, *(influenced.intervention.adapters if influenced else ()))
-            ),
-            ended=completion.ended if completion else "",
             contexts=[asdict(one) for one in contexts],
-            prompt_tokens=list(completion.prompt_tokens) if completion else [],
-            reply_tokens=list(completion.tokens) if completion else [],
             model_digest=self.model.digest,
+            made_with=self._made_with,
+            **(_answered(answer) if answer else {}),
         )
 
     def _commit(self, record: TurnRecord, lived: Experience) -> None:
         """The journal makes the turn real; the state file and the notes follow from it."""
         self._session.append(record)
+        self._is_new = False
         self.state = lived.state
         self.energies = lived.energies
         self._last_time = record.time
         self._keep_traces(asdict(record))
 
+    def _look_at_drift(self, record: TurnRecord, listener: Listener) -> None:
+        """Gather what the turn's inner speech adds to the drift and, when a look is due, see what has emerged."""
+        if self._emergents is None:
+            return
+        self._emergents.gather(asdict(record))
+        if not self._emergents.is_due:
+            return
+        listener.stage("looking at its own drift")
+        if events := self._emergents.look():
+            self._grow(events)
+
+    def _grow(self, events: Sequence[Event]) -> None:
+        """Take emergent axes into force as they are now, and journal what happened to them."""
+        self.mind = grown(self.mind, self.home, living_axes(self.home, self.model.digest))
+        self.influence = self.mind.influence
+        self._life = Life(self.mind, self.home.settings.reply)
+        self._made_with = made_with(self.home, self.mind)
+        state = continued(self.state.values, self.mind.settings)
+        record = TurnRecord(
+            session=self._session.name,
+            number=self._session.count + 1,
+            kind="emerged",
+            time=self._clock(),
+            seed=0,
+            user="",
+            reply="",
+            state_before=dict(self.state.values),
+            state_after=dict(state.values),
+            energies=self.energies,
+            energies_before=self.energies,
+            opened=self._is_new,
+            events=[asdict(event) for event in events],
+            model_digest=self.model.digest,
+            made_with=self._made_with,
+        )
+        self._session.append(record)
+        self.state, self._last_time = state, record.time
+        save_state(self.home, asdict(record))
+
     def _keep_traces(self, record: Mapping[str, Any]) -> None:
         """Write what follows from a journalled turn; the state file comes last and says that all of it is done."""
         place = f"session:{record['session']}:turn:{record['number']}"
-        said = (
-            [("user", record["user"])]
-            if record["kind"] == "lived"
-            else [("user", record["user"]), ("reply", record["reply"])]
-        )
+        said = {
+            "turn": [("user", record["user"]), ("reply", record["reply"])],
+            "lived": [("user", record["user"])],
+        }.get(record["kind"], [])
         for role, text in said:
             if text.strip():
                 self.memory.remember(
@@ -416,26 +387,31 @@ class Agent:
                 )
         save_state(self.home, record)
 
-    def _take_up(self) -> None:
+    def _take_up(self, session: str | None) -> None:
         """Go on from the newest journalled turn, finishing what a killed process left undone."""
-        self.notices = mend_sessions(self.home.sessions)
         record = last_record(self.home.sessions)
+        if session is not None:
+            newest = record and record["session"]
+            if session != newest:
+                raise ArgumentError(
+                    f"'{session}' is not the newest session",
+                    f"go on with {newest}, or fork the older one: overlay fork {session} --turn N --to DIR"
+                    if newest
+                    else "this home has none yet: leave the session out",
+                )
+            records = read_journal(self.home.sessions / f"{session}.jsonl")
+            self._history = {one["number"]: (one["user"], one["reply"]) for one in records if one["kind"] == "turn"}
         if record is None:
             return
-        self.state = continued(record["state_after"], self.home.settings.state)
+        self.state = continued(record["state_after"], self.mind.settings)
         self.energies = dict(record["energies"])
         self._last_time = record["time"]
         # Not again when it is done: notes of that turn that were forgotten since must stay forgotten.
         if not is_saved(self.home, record):
             self._keep_traces(record)
-
-    def _attach_adapters(self) -> None:
-        """Make resident what is worn always and what fades in with the state."""
-        fading = [use.adapter for use in self.home.settings.state.fades_in]
-        for name in (*(use.name for use in self.influence.worn.adapters), *fading):
-            adapter = self.home.adapters.load(name, self.model.digest)
-            self.model.attach(adapter.name, adapter.folder)
-            self._attached.append(adapter.name)
+        if self._emergents is not None:
+            path = self.home.sessions / f"{record['session']}.jsonl"
+            self._emergents.catch_up(one for one in read_journal(path) if one["kind"] in ("turn", "lived"))
 
     def _next_seed(self) -> int:
         return self.home.settings.seed * 1_000_003 + self._session.count
@@ -448,6 +424,19 @@ class Agent:
         self._require_open()
         if not text.strip():
             raise ArgumentError("a turn needs some text", "say something")
+
+
+def _rewrite_itself(
+    home: Home, model: LanguageModel, clock: Callable[[], float], progress: Progress
+) -> tuple[str, ...]:
+    """Let a state that stayed become a part of the agent, where agent.yaml allows it; says what was done."""
+    proposal = due(home) if home.settings.reprogramming is not None else None
+    if proposal is None:
+        return ()
+    gauge = VolatilityGauge(model)
+    home.axes.ready(proposal.axis, model, gauge, home.settings.budget, progress)
+    decision = decide(home, proposal, model, gauge, progress, now=clock(), locked=True)
+    return (f"self-reprogramming of '{decision.axis}': {decision.outcome}; see `overlay reprogram`",)
 
 
 def open_embedder(home: Home, *, pull: bool = True, progress: Progress | None = None) -> SentenceEmbedder:
@@ -466,11 +455,11 @@ def prepare_mind(
     progress: Progress,
     axes: Sequence[str] | None = None,
 ) -> Mind:
-    """The mind of a home: its frames and voices, and its axes, built where they aren't yet.
+    """The mind of a home: its frames and voices, and its axes, built where they aren't yet; emergent ones included.
 
     Args:
         axes: the axes to accumulate instead of those in agent.yaml; unknown there, they get default settings. The
-            state then acts by steering alone, and no adapter is worn.
+            state then acts by steering alone, no adapter is worn, and no emergent axis takes part.
 
     Raises:
         DocumentError: agent.yaml's state speaks of a frame that isn't there, or fades in what is worn always.
@@ -484,19 +473,97 @@ def prepare_mind(
     gauge = VolatilityGauge(model)
     ready = [home.axes.ready(name, model, gauge, settings.budget, progress) for name in state.axes]
     influence = Influence(ready, gauge, settings.budget, state, worn)
-    return Mind(model, influence, frames, voices, state, settings.dialogue, settings.system)
+    mind = Mind(model, influence, frames, voices, state, settings.dialogue, settings.system)
+    return mind if axes is not None else grown(mind, home, living_axes(home, model.digest))
 
 
-def _opening(note: Note) -> str:
+def grown(mind: Mind, home: Home, emergent: Sequence[Axis]) -> Mind:
+    """The same mind with these emergent axes beside its designed ones, each with an accumulator."""
+    found = mind.influence
+    if list(emergent) == [axis for axis in found.axes.values() if axis.method == EMERGENT]:
+        return mind
+    designed = [axis for axis in found.axes.values() if axis.method != EMERGENT]
+    settings = home.settings.state.with_emergent(axis.name for axis in emergent)
+    influence = Influence([*designed, *emergent], found.gauge, found.budget, settings, found.worn.adapters)
+    return replace(mind, influence=influence, settings=settings)
+
+
+def shown_of(note: Note) -> str:
     """A note's title and first paragraph, which says what the rest explains."""
-    first = note.text.strip().split("\n\n", 1)[0]
+    paragraphs = [part for part in re.split(r"\n\s*\n", note.text.strip()) if not part.lstrip().startswith("#")]
+    first = paragraphs[0] if paragraphs else note.text.strip()
     return f"{note.title} {first}" if note.title else first
 
 
-def _sampling(settings: ReplySettings, influenced: Influenced) -> Sampling:
-    if influenced.temperature is None:
-        return settings.sampling
-    return replace(settings.sampling, temperature=influenced.temperature)
+def attach_adapters(home: Home, mind: Mind) -> list[str]:
+    """Make resident what is worn always and what fades in with the state; detach these names again.
+
+    Raises:
+        AdapterError: one isn't trained or not safe; then none stays attached. WrongBaseModel
+    """
+    attached: list[str] = []
+    try:
+        for name in _adapter_names(home, mind):
+            adapter = home.adapters.load(name, mind.model.digest)
+            mind.model.attach(adapter.name, adapter.folder)
+            attached.append(adapter.name)
+    except BaseException:
+        for name in attached:
+            mind.model.detach(name)
+        raise
+    return attached
+
+
+def _adapter_names(home: Home, mind: Mind) -> list[str]:
+    fading = [one.adapter for one in home.settings.state.fades_in]
+    return [*(use.name for use in mind.influence.worn.adapters), *fading]
+
+
+def made_with(home: Home, mind: Mind) -> dict[str, Any]:
+    """What turns of this home rest on: hashes of the model, of axes, adapters and written files, and the machine."""
+    return {
+        "model": mind.model.digest,
+        "axes": {name: axis.digest for name, axis in mind.influence.axes.items()},
+        "adapters": {
+            name: home.adapters.load(name, mind.model.digest).weights_sha256 for name in _adapter_names(home, mind)
+        },
+        "agent.yaml": _files_digest([home.folder / "agent.yaml"]),
+        "voices": _files_digest(home.voices.glob("*.yaml")),
+        "frames": _files_digest(home.frames.glob("*.yaml")),
+        "dtype": mind.model.dtype,
+        "device": str(mind.model.device),
+    } | environment()
+
+
+def _files_digest(paths: Iterable[Path]) -> str:
+    """A hash over names and contents."""
+    state = hashlib.sha256()
+    for path in sorted(paths):
+        state.update(f"{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return state.hexdigest()[:24]
+
+
+def shown_turns(turns: Sequence[Any], recall: RecallSettings) -> Sequence[Any]:
+    """The last of these turns, as many as contexts hold."""
+    kept = recall.history // 2
+    return turns[-kept:] if kept else ()
+
+
+def _answered(answer: Answer) -> dict[str, Any]:
+    """What a record says of a reply."""
+    completion, intervention = answer.completion, answer.row.intervention
+    return {
+        "doses": {dose.direction.name: dose.coefficient for dose in intervention.doses},
+        "adapters": [{"name": use.name, "scale": use.scale} for use in intervention.adapters],
+        "temperature": answer.row.sampling.temperature,
+        "focus": [{"text": focus.keys, "weight": focus.weight} for focus in intervention.focus],
+        "bans": [ban.text for ban in intervention.bans],
+        "volatility": (answer.influenced.volatility.mean, answer.influenced.volatility.p95),
+        "avoided": [asdict(one) for one in completion.avoided],
+        "ended": completion.ended,
+        "prompt_tokens": list(completion.prompt_tokens),
+        "reply_tokens": list(completion.tokens),
+    }
 
 
 def _require_known(state: StateSettings, frames: FrameGraph, worn: Sequence[AdapterUse], path: Path) -> None:

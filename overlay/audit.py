@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from overlay.agent import open_embedder
 from overlay.axes import ControlVector
-from overlay.errors import ArgumentError, AxisMissing, ModelUnavailable, RecordDamaged
+from overlay.errors import AxisMissing, ModelUnavailable, RecordDamaged
 from overlay.home import Home
 from overlay.inner import (
     UNKNOWN_TOKENS,
@@ -28,18 +28,15 @@ from overlay.inner import (
 )
 from overlay.model import resolve_model
 from overlay.records import read_journal
-from overlay.session import last_record
+from overlay.session import session_path
 
 if TYPE_CHECKING:
     from overlay.memory import Embedder
     from overlay.scenarios import Scenario
 
-LAST = "last"
-"""The name that stands for the newest session."""
-
 
 def audit_lived(home: Home, name: str, *, threshold: float | None = None) -> Examination:
-    """Audit a session by its name, the newest one (`LAST`), or the folder of a scenario run. Nothing is fetched.
+    """Audit a session by its name, the newest one ("last"), or the folder of a scenario run. Nothing is fetched.
 
     What can't be looked for, such as paraphrases without an embedder, is told in `unchecked`.
 
@@ -53,7 +50,7 @@ def audit_lived(home: Home, name: str, *, threshold: float | None = None) -> Exa
     folder = next((one for one in (Path(name), home.runs / name) if (one / "scenario.json").is_file()), None)
     if folder is not None:
         return _audit_run(home, folder, threshold)
-    return _audit_session(home, _journal(home, name), threshold)
+    return _audit_session(home, session_path(home.sessions, name), threshold)
 
 
 def _audit_session(home: Home, journal: Path, threshold: float | None) -> Examination:
@@ -133,22 +130,6 @@ def _changed_prompts(
 def _script_context(scenario: Scenario) -> Context:
     texts = [Segment(f"script:{place}", text) for place, text in scenario.texts()]
     return Context("script", tuple(SourcedMessage("user", (segment,)) for segment in texts))
-
-
-def _journal(home: Home, name: str) -> Path:
-    if name == LAST:
-        newest = last_record(home.sessions)
-        if newest is None:
-            raise ArgumentError("this home has no session yet", "talk to the agent first: overlay chat")
-        name = str(newest["session"])
-    known = sorted(path.stem for path in home.sessions.glob("*.jsonl"))
-    if name not in known:
-        shown = ", ".join(known[-5:]) or "none"
-        raise ArgumentError(
-            f"there is no session or run '{name}' in {home.folder}",
-            f"newest sessions: {shown}; or name 'last', or the folder of a scenario run",
-        )
-    return home.sessions / f"{name}.jsonl"
 
 
 def _state_names(home: Home, axes: Sequence[str]) -> tuple[list[StateNames], list[str]]:

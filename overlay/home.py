@@ -18,6 +18,7 @@ from overlay.errors import HomeError
 from overlay.inner import DialogueSettings, StateSettings
 from overlay.model import Sampling
 from overlay.records import storage_errors
+from overlay.reprogramming_settings import ReprogrammingSettings
 
 CONTENT_FOLDERS = ("memory", "adapters", "scenarios")
 
@@ -66,6 +67,7 @@ class AgentSettings(Document):
     recall: RecallSettings = RecallSettings()
     reply: ReplySettings = ReplySettings()
     adapter: WornAdapter | None = None
+    reprogramming: ReprogrammingSettings | None = None
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,12 @@ def write_record(path: Path, content: str | bytes) -> None:
         _sync_folder(path.parent)
 
 
+def drop_unfinished(folder: Path) -> None:
+    """Remove what killed writers left half-written in a folder that no other process writes to."""
+    for path in folder.glob(".*.????????"):
+        path.unlink(missing_ok=True)
+
+
 def append_record(path: Path, record: dict[str, Any]) -> None:
     """Append one JSON line to a journal and force it to disk; a torn line before it is cut off first.
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from overlay.emergent import state_settings
 from overlay.errors import ArgumentError, HomeError
 from overlay.home import Home
 from overlay.inner import LivedTurn, State, StateChange, StateSettings, latest_moves, read_history
@@ -41,7 +42,7 @@ class Standing:
 
 def present(home: Home, now: float) -> tuple[Standing, ...]:
     """Where each accumulator of agent.yaml stands at `now` (epoch seconds). Raises RecordDamaged."""
-    settings = home.settings.state
+    settings = state_settings(home)
     turns = read_history(home.sessions)
     state = State.resting(settings)
     if turns:
@@ -69,7 +70,7 @@ def history(
         ArgumentError: no journal and no setting knows this axis. RecordDamaged: a journal can't be read.
     """
     turns = read_history(home.sessions)
-    known = sorted({*home.settings.state.axes, *(change.axis for turn in turns for change in turn.changes)})
+    known = sorted({*state_settings(home).axes, *(change.axis for turn in turns for change in turn.changes)})
     if axis is not None and axis not in known:
         raise ArgumentError(f"no axis is called '{axis}'", f"known ones: {', '.join(known) or 'none'}")
     return latest_moves(turns, axis, last)
@@ -87,7 +88,7 @@ def plot(home: Home, path: Path) -> int:
     if path.suffix.lower() not in kinds:
         raise ArgumentError(f"{path} is no file for a plot", "give a name that ends in .png or .svg")
     turns = read_history(home.sessions)
-    write_record(path, draw_state(turns, home.settings.state, kinds[path.suffix.lower()]))
+    write_record(path, draw_state(turns, state_settings(home), kinds[path.suffix.lower()]))
     return len(turns)
 
 
@@ -112,10 +113,9 @@ def reset(home: Home, now: float) -> TurnRecord | None:
                 "open the agent once, as with `overlay chat`, and reset then",
             )
         session = Session(home.sessions, newest["session"])
-        state = continued(newest["state_after"], home.settings.state)
-        record = reset_record(
-            session, state, home.settings.state, newest["energies"], now, newest.get("model_digest", "")
-        )
+        settings = state_settings(home)
+        state = continued(newest["state_after"], settings)
+        record = reset_record(session, state, settings, newest["energies"], now, newest.get("model_digest", ""))
         session.append(record)
         save_state(home, asdict(record))
         return record

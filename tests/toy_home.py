@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from adapters.tiny_home import TEMPLATE
+from tiny_models import byte_tokenizer, tiny_module
 from toy_axis import BUDGET, toy_contrast, write_contrast
 
 from overlay.home import Home, create_home
@@ -47,3 +49,18 @@ def write_settings(folder: Path, settings: dict[str, Any]) -> Home:
     """Replace agent.yaml and open the home again."""
     (folder / "agent.yaml").write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     return Home.open(folder)
+
+
+def create_fading_home(folder: Path, embedder: Path | str, **changes: Any) -> Home:
+    """A toy home whose model lies beside it, with an adapter that fades in along "vowels"."""
+    tiny_module("llama").save_pretrained(folder / "model")
+    byte_tokenizer().save_pretrained(folder / "model")
+    model = str(folder / "model")
+    home = create_toy_home(folder / "home", embedder, model=model, **changes)
+    recipe = home.folder / "adapters" / "lora" / "ends_in_z" / "recipe.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text(TEMPLATE.format(name="ends_in_z", letter="z", steps=5))
+    home.adapters.train("ends_in_z", model, dtype="float32")
+    fades = [{"axis": "vowels", "adapter": "ends_in_z", "from": 0.1, "to": 0.3}]
+    state = {"axes": {"vowels": {"gain": 0.5}}, "fades_in": fades}
+    return write_settings(home.folder, toy_settings(embedder, model=model, state=state, **changes))

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 RECIPE = "recipe.yaml"
 
+OWN_RECIPE = "recipe.json"
+"""In an adapter's own folder: a recipe that no person wrote."""
+
 
 @dataclass(frozen=True)
 class AdapterStatus:
@@ -32,7 +35,10 @@ class AdapterStatus:
 
 
 class AdapterLibrary:
-    """Recipes in `written` (NAME/recipe.yaml), adapters in `built` (NAME/)."""
+    """Recipes in `written` (NAME/recipe.yaml), adapters in `built` (NAME/).
+
+    An adapter that an agent trained on its own texts carries its recipe in its own folder (NAME/recipe.json).
+    """
 
     def __init__(self, written: Path, built: Path) -> None:
         self._written = written
@@ -43,7 +49,8 @@ class AdapterLibrary:
     @property
     def names(self) -> tuple[str, ...]:
         """All adapters that have a recipe."""
-        return tuple(sorted(path.parent.name for path in self._written.glob(f"*/{RECIPE}")))
+        found = (*self._written.glob(f"*/{RECIPE}"), *self._built.glob(f"[a-z]*/{OWN_RECIPE}"))
+        return tuple(sorted({path.parent.name for path in found}))
 
     def recipe(self, name: str) -> Recipe:
         """The recipe of an adapter.
@@ -55,12 +62,14 @@ class AdapterLibrary:
         """
         _check_name(name)
         path = self._written / name / RECIPE
+        if not path.is_file() and (self._built / name / OWN_RECIPE).is_file():
+            path = self._built / name / OWN_RECIPE
         if not path.is_file():
             raise AdapterError(
                 f"there is no adapter '{name}': {path} does not exist",
                 f"known adapters: {', '.join(self.names) or 'none'}; write a recipe to add one",
             )
-        recipe = read_recipe(path)
+        recipe = read_recipe(path) if path.name == RECIPE else _read_own(path)
         if recipe.name != name:
             raise DocumentError(
                 path, None, f"the recipe is named '{recipe.name}' and its folder '{name}'", "give both the same name"
@@ -135,6 +144,13 @@ class AdapterLibrary:
                 problem = error.problem
             found.append(AdapterStatus(name, adapter, problem))
         return found
+
+
+def _read_own(path: Path) -> Recipe:
+    try:
+        return Recipe.model_validate_json(path.read_bytes())
+    except ValueError as error:
+        raise DocumentError(path, None, f"this is not the recipe that was kept: {error}", "undo the adapter") from None
 
 
 def _check_name(name: str) -> None:

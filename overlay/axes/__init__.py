@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from overlay.axes.axis import Axis, Evidence, load_axis
 from overlay.axes.calibration import Calibration, calibrate
 from overlay.axes.calibration_page import calibration_record, calibration_tables, findings, write_page
+from overlay.axes.coherence import Reading, distinct, is_coherent, repeated
 from overlay.axes.contrast import ContrastSet, find_words, read_contrast
 from overlay.axes.control_vector import ControlVector, read_control_vector
 from overlay.axes.library import AxisLibrary, AxisStatus
@@ -22,9 +23,10 @@ from overlay.axes.pooling import read_pool, write_pool
 from overlay.axes.random_direction import random_direction
 from overlay.axes.response import even_doses
 from overlay.axes.separation import read_method
+from overlay.axes.text import Text, text_parts, text_row
 
 if TYPE_CHECKING:
-    from overlay.axes.build import build_axis
+    from overlay.axes.build import auroc, build_axis
 
 __all__ = [
     "Axis",
@@ -34,19 +36,27 @@ __all__ = [
     "ContrastSet",
     "ControlVector",
     "Evidence",
+    "Reading",
+    "Text",
+    "auroc",
     "build_axis",
     "calibrate",
     "calibration_record",
     "calibration_tables",
+    "distinct",
     "even_doses",
     "find_words",
     "findings",
+    "is_coherent",
     "load_axis",
     "random_direction",
     "read_contrast",
     "read_control_vector",
     "read_method",
     "read_pool",
+    "repeated",
+    "text_parts",
+    "text_row",
     "write_page",
     "write_pool",
 ]
@@ -54,6 +64,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Building needs the model room, and with it torch; reading an axis's evidence does not.
-    if name == "build_axis":
-        return importlib.import_module("overlay.axes.build").build_axis
+    if name in ("auroc", "build_axis"):
+        return getattr(importlib.import_module("overlay.axes.build"), name)
     raise AttributeError(f"module 'overlay.axes' has no attribute '{name}'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -43,6 +44,9 @@ REQUIRED_AUROC = 0.80
 REQUIRED_AUROC_ABLATED = 0.75
 """The same after its telling words were removed: some of what they carried may be missed."""
 
+LARGEST_CHANCE = 0.05
+"""An emergent axis may not owe itself to chance more often than that."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -64,7 +68,10 @@ class Evidence:
             `writing`: a mean hides that a vector may turn many inputs the wrong way (Tan et al. 2024,
             "Analyzing the generalization and reliability of steering vectors"). None without such texts.
 
-    An axis that no text was read on, such as an imported one, has no evidence: all is empty or None.
+        chance: of an emergent axis, how often drift without a theme would be as strong as the one it was born of.
+
+    An axis that no text was read on, such as an imported one, has no evidence: all is empty or None. An emergent one
+    has no texts either, and shows by `chance` that it is a direction of something.
     """
 
     auroc: dict[str, float] = field(default_factory=dict)
@@ -75,13 +82,19 @@ class Evidence:
     confirmation: dict[str, float] = field(default_factory=dict)
     writing: dict[str, float] = field(default_factory=dict)
     acts_against_sign: float | None = None
+    chance: float | None = None
 
     @property
     def failures(self) -> list[str]:
         """Why the axis may not be used; empty when it passed."""
+        found: list[str] = []
+        if self.chance is not None and not self.chance <= LARGEST_CHANCE:
+            found.append(f"drift without a theme is as strong with a chance of {self.chance:.3f}")
+        if not self.auroc and self.chance is not None:
+            return found
         if not self.auroc:
             return ["it has no texts, so nothing shows what it is a direction of"]
-        found = [
+        found += [
             f"held-out AUROC against {group} is {value:.2f}, below {REQUIRED_AUROC:.2f}"
             for group, value in self.auroc.items()
             if value < REQUIRED_AUROC
@@ -165,6 +178,13 @@ class Axis:
         return Dose(self.direction, coefficient, self.blocks, span)
 
     @property
+    def digest(self) -> str:
+        """A hash of all that decides what it reads and how it acts."""
+        facts = (self.blocks, self.reading_blocks, self.pool, self.neutral_mean, self.neutral_deviation)
+        acts = (self.calibration.budget_dose, self.calibration.limit)
+        return hashlib.sha256(f"{self.direction.digest}{facts}{acts}".encode()).hexdigest()[:24]
+
+    @property
     def reach(self) -> float:
         """The largest amount that `dose` gives: the coherent limit, in budget doses."""
         return self.calibration.limit / self.calibration.budget_dose
@@ -224,6 +244,9 @@ def _from_facts(facts: dict[str, Any], direction: Direction) -> Axis:
     facts["pool"] = check_pool(tuple(facts["pool"]) if isinstance(facts["pool"], list) else facts["pool"])
     if not isinstance(facts["forced"], bool):
         raise TypeError("'forced' is neither true nor false")
+    chance = facts["evidence"].get("chance")
+    if chance is not None and not (isinstance(chance, float | int) and 0 <= chance <= 1):
+        raise ValueError(f"a chance of {chance!r}")
     return Axis(
         **facts
         | {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 CONFIRMATION_SUFFIX = ".confirm.yaml"
 
 DEFAULT_METHOD = "discriminant"
+
+Pairs = Sequence[tuple[str, str]]
+"""A text that an axis should fire on and its twin, each."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class AxisLibrary:
     An axis is made from a contrast set (NAME.yaml) or from an imported control vector (NAME.gguf):
     either is its source, and everything in `built` can be made from it again. An imported axis has a
     name, a status and can be loaded like any other; it has no contrast set and no evidence.
+    Pairs of texts that an axis was grown from beyond its contrast set lie beside it, by its data digest.
     """
 
     def __init__(self, written: Path, built: Path) -> None:
@@ -108,6 +113,20 @@ class AxisLibrary:
             )
         return source
 
+    def confirmation(self, name: str) -> dict[str, tuple[Text, ...]]:
+        """Texts by group that only confirm an axis; empty when there are none. Raises DocumentError."""
+        from overlay.axes.build import read_confirmation
+
+        path = self._written / f"{name}{CONFIRMATION_SUFFIX}"
+        return read_confirmation(path) if path.exists() else {}
+
+    def grown(self, name: str, pairs: Pairs) -> ContrastSet:
+        """The contrast set of an axis with further pairs. Raises as `contrast`, ValueError: these can't be added."""
+        written = self.contrast(name)
+        positive = (*written.positive, *(one for one, _ in pairs))
+        negative = (*written.negative, *(twin for _, twin in pairs))
+        return ContrastSet.model_validate({**dict(written), "positive": positive, "negative": negative})
+
     def load(self, name: str, model_digest: str | None = None) -> Axis:
         """A built axis that fits its source as it is now and, when a model's digest is given, that model.
 
@@ -117,7 +136,7 @@ class AxisLibrary:
         """
         source = self.source(name)
         axis = load_axis(self._file(name), model_digest)
-        if axis.data_digest != source.digest:
+        if axis.data_digest != source.digest and not self._growth(axis):
             raise AxisMissing(f"{_changed(source, name)} after it was built", f"run `overlay axes build {name}`")
         return axis
 
@@ -128,14 +147,18 @@ class AxisLibrary:
 
         An axis can always be built again, so one that can't be read (an older format) is replaced as well.
         """
+        pairs: Pairs = ()
         try:
             axis = self.load(name, model.digest)
             if axis.calibration.budget == budget:
                 return axis
+            pairs = self._growth(axis)
         except (AxisMissing, RecordDamaged, WrongBaseModel):
             pass
         method, pool, force = self._earlier_choices(name, model)
-        return self.build(name, model, gauge, budget=budget, method=method, pool=pool, force=force, progress=progress)
+        return self.build(
+            name, model, gauge, budget=budget, method=method, pool=pool, force=force, pairs=pairs, progress=progress
+        )
 
     def build(
         self,
@@ -147,6 +170,8 @@ class AxisLibrary:
         method: str | None = None,
         pool: Pool = "ramp",
         force: bool = False,
+        pairs: Pairs = (),
+        into: Path | None = None,
         progress: Progress | None = None,
     ) -> Axis:
         """Build and save an axis, whether it passes its checks or not.
@@ -154,6 +179,7 @@ class AxisLibrary:
         Args:
             method: how contrast texts become a direction; discriminant when not given.
             force: let it be used even if it does not pass; it stays unproven.
+            pairs, into: texts to grow it from beside those that people wrote; another folder to save it in.
 
         Raises:
             ArgumentError: unknown method or pool, or a method for an imported axis.
@@ -169,21 +195,22 @@ class AxisLibrary:
                 )
             axis = build_imported_axis(name, source, model, gauge, pool=pool, budget=budget, progress=progress)
         else:
-            from overlay.axes.build import build_axis, read_confirmation
+            from overlay.axes.build import build_axis
 
-            confirmation = self._written / f"{name}{CONFIRMATION_SUFFIX}"
             axis = build_axis(
-                source,
+                self.grown(name, pairs) if pairs else source,
                 model,
                 gauge,
                 method=method or DEFAULT_METHOD,
                 pool=pool,
                 budget=budget,
-                confirmation=read_confirmation(confirmation) if confirmation.exists() else None,
+                confirmation=self.confirmation(name) or None,
                 progress=progress,
             )
         axis = replace(axis, forced=force)
-        axis.save(self._built)
+        if pairs:
+            write_record(growth_file(into or self._built, axis), json.dumps(pairs, ensure_ascii=False))
+        axis.save(into or self._built)
         return axis
 
     def calibrate(
@@ -207,20 +234,17 @@ class AxisLibrary:
             ArgumentError: doses or directions that mean nothing, a text too short to be scored, or nothing to measure.
             AxisMissing, DocumentError, RecordDamaged
         """
-        from overlay.axes.build import read_confirmation
-
         axis = self.ready(name, model, gauge, budget, progress)
         source = self.source(name)
-        confirmation = self._written / f"{name}{CONFIRMATION_SUFFIX}"
-        fresh = isinstance(source, ContrastSet) and confirmation.exists()
+        fresh = self.confirmation(name) if isinstance(source, ContrastSet) else {}
         groups: Mapping[str, Sequence[Text]] = {} if isinstance(source, ControlVector) else source.groups()
         calibration = calibrate_fully(
             axis.direction,
             axis.blocks,
-            read_confirmation(confirmation) if fresh else groups,
+            fresh or groups,
             gauge,
             budget,
-            fresh=fresh,
+            fresh=bool(fresh),
             doses=doses,
             directions=directions,
             effort=QUICK if quick else FULL,
@@ -296,7 +320,7 @@ class AxisLibrary:
             try:
                 source = self.source(name)
                 axis = load_axis(self._file(name))
-                if axis.data_digest != source.digest:
+                if axis.data_digest != source.digest and not self._growth(axis):
                     problem = f"{_changed(source, name)} after it was built"
                 else:
                     axis.require_proof()
@@ -312,6 +336,15 @@ class AxisLibrary:
     def _file(self, name: str) -> Path:
         return self._built / f"{name}.safetensors"
 
+    def _growth(self, axis: Axis) -> Pairs:
+        """The pairs that an axis was grown from, while they and what people wrote are still what it was made of."""
+        try:
+            found = json.loads(growth_file(self._built, axis).read_text(encoding="utf-8"))
+            pairs = tuple((str(one), str(twin)) for one, twin in found)
+            return pairs if self.grown(axis.name, pairs).digest == axis.data_digest else ()
+        except (OSError, ValueError, TypeError, AxisMissing, DocumentError):
+            return ()
+
     def _earlier_choices(self, name: str, model: LanguageModel) -> tuple[str | None, Pool, bool]:
         """Method, pool and force of the axis as it was built before: building again must not change what it is.
 
@@ -321,8 +354,14 @@ class AxisLibrary:
             axis = load_axis(self._file(name))
         except OverlayError:
             return None, "ramp", False
-        same = axis.model_digest == model.digest and axis.data_digest == self.source(name).digest
+        fits = axis.data_digest == self.source(name).digest or bool(self._growth(axis))
+        same = axis.model_digest == model.digest and fits
         return axis.method if axis.method in METHODS else None, axis.pool, axis.forced and same
+
+
+def growth_file(folder: Path, axis: Axis) -> Path:
+    """Where the pairs lie that an axis was grown from."""
+    return folder / f"{axis.name}.{axis.data_digest[:16]}.grown.json"
 
 
 def _changed(source: ContrastSet | ControlVector, name: str) -> str:

@@ -26,17 +26,24 @@ def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")])
 def chat(
     home: HomeOption = HERE,
     plain: Annotated[bool, typer.Option("--plain", help="Line by line; also works through a pipe.")] = False,
+    session: Annotated[
+        str | None, typer.Option(help="Go on with the newest session instead of a new one: its name, or `last`.")
+    ] = None,
     dtype: DTypeOption = "auto",
 ) -> None:
     """Talk to the agent. Esc stops a reply; every answered turn is saved."""
     from overlay.home import Home
 
     opened = Home.open(home)
+    if session is not None:
+        from overlay.session import session_path
+
+        session = session_path(opened.sessions, session).stem
     if plain or not sys.stdin.isatty() or not sys.stdout.isatty():
         from overlay.tui.plain import plain_chat
 
-        plain_chat(opened, dtype=dtype)
+        plain_chat(opened, dtype=dtype, session=session)
     else:
         from overlay.tui import run_chat
 
-        run_chat(opened, dtype=dtype)
+        run_chat(opened, dtype=dtype, session=session)

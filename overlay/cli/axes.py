@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,8 @@ from overlay.cli.console import (
 
 if TYPE_CHECKING:
     from overlay.axes import Axis
+
+EMERGENT_FACTS = ("name", "strength", "p", "stability", "born", "age", "missed", "loadings")
 
 app = typer.Typer(help="Build, list, import and export axes.", no_args_is_help=True)
 
@@ -245,3 +248,58 @@ def axes_list(home: HomeOption = HERE, as_json: JsonOption = False) -> None:
             status.problem or "ready",
         )
     print_table(table)
+
+
+@app.command("emergent", epilog="Example: overlay axes emergent --json")
+def axes_emergent(home: HomeOption = HERE, as_json: JsonOption = False) -> None:
+    """Axes that nobody named: how strong and how old they are, and which turns load most on them."""
+    from overlay.emergent import living, outlook
+    from overlay.home import Home
+    from overlay.records import read_journal
+    from overlay.state import present
+
+    opened = Home.open(home)
+    found = outlook(opened)
+    now = {one.axis: one.value for one in present(opened, time.time())}
+    said = {
+        f"{record['session']}:{record['number']}": record["user"]
+        for path in opened.sessions.glob("*.jsonl")
+        for record in read_journal(path)
+    }
+    if as_json:
+        axes = [
+            {key: value for key, value in vars(axis).items() if key in EMERGENT_FACTS}
+            | {"state": now.get(axis.name), "in_force": living(opened).get(axis.name)}
+            for axis in found.axes
+        ]
+        facts = {"on": found.on, "turns": found.turns, "looks": found.looks, "next_look": found.next_look}
+        print(json.dumps(facts | {"axes": axes}, ensure_ascii=False))
+        return
+    if not found.on:
+        print("Nothing emerges here: agent.yaml has no `emergent` under `state`.")
+        return
+    table = new_table("axis", "strength", "p", "stability", "born", "looks", "state", "turns that load most")
+    for axis in found.axes:
+        loads = [f"{load:+.3f} {label}: {_shortened(said.get(label, ''))}" for label, load in axis.loadings[:3]]
+        table.add_row(
+            axis.name,
+            f"{axis.strength:.3f}",
+            f"{axis.p:.3f}",
+            "" if axis.stability is None else f"{axis.stability:.2f}",
+            axis.born,
+            f"{axis.age}" + (f", missed {axis.missed}" if axis.missed else ""),
+            f"{now.get(axis.name, 0.0):+.2f}",
+            "\n".join(loads),
+        )
+    if found.axes:
+        print_table(table)
+    else:
+        print("No axis has emerged.")
+    turns = f"{found.turns} turn{'' if found.turns == 1 else 's'} of inner speech"
+    when = "after the next turn" if found.next_look <= 1 else f"in {found.next_look} turns"
+    print(f"{turns}, {found.looks} looks so far; the next one {when}. Strength is in residual norms.")
+
+
+def _shortened(text: str, length: int = 48) -> str:
+    one_line = " ".join(text.split())
+    return one_line if len(one_line) <= length else one_line[: length - 1] + "…"

@@ -14,21 +14,29 @@ from overlay.cli.console import JsonOption, console_progress, new_table, print_t
 app = typer.Typer()
 
 
-@app.command(epilog="Examples: overlay bench engine --json · overlay bench bans --replies 200 · overlay bench focus")
+@app.command(
+    epilog="Examples: overlay bench engine --json · overlay bench bans --replies 200 · overlay bench focus · "
+    "overlay bench inner · overlay bench kills --kills 20"
+)
 def bench(
     name: Annotated[
         str,
         typer.Argument(
             help="engine: speed and memory, as ratios within one run. bans: whether banned text stays out of a "
-            "thousand replies, and what that costs. focus: which of two contradicting sentences the model follows."
+            "thousand replies, and what that costs. focus: which of two contradicting sentences the model follows. "
+            "inner: what thinking before a reply costs a turn. kills: whether an agent that is killed at random "
+            "moments keeps every turn that it answered."
         ),
     ] = "engine",
     replies: Annotated[
         int | None, typer.Option(min=1, help="For bans: how many replies to each list; 1000 when not given.")
     ] = None,
+    kills: Annotated[
+        int | None, typer.Option(min=1, help="For kills: how many processes are killed; 200 when not given.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what the engine costs and what it keeps to."""
+    """Measure what the engine and the inner life cost, and what they keep to."""
     import inspect
     import runpy
 
@@ -44,9 +52,11 @@ def bench(
         )
     measure = runpy.run_path(str(folder / f"{name}.py"))["measure"]
     takes = inspect.signature(measure).parameters
-    options: dict[str, Any] = {} if replies is None else {"replies": replies}
-    if not options.keys() <= takes.keys():
-        raise ArgumentError(f"the benchmark '{name}' counts no replies", "leave --replies away")
+    given = {"replies": replies, "kills": kills}
+    options: dict[str, Any] = {counted: number for counted, number in given.items() if number is not None}
+    for counted in options:
+        if counted not in takes:
+            raise ArgumentError(f"the benchmark '{name}' counts no {counted}", f"leave --{counted} away")
     with console_progress() as progress:
         figures = measure(**options, **({"progress": progress} if "progress" in takes else {}))
     if as_json:

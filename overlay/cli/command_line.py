@@ -7,7 +7,21 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from overlay.cli import adapters, agent, audit, axes, bench, demo, doctor, memory, models, scenarios, state
+from overlay.cli import (
+    adapters,
+    agent,
+    audit,
+    axes,
+    bench,
+    demo,
+    doctor,
+    memory,
+    models,
+    reprogram,
+    scenarios,
+    sessions,
+    state,
+)
 from overlay.cli.console import fail
 
 # Everything heavy is imported inside the commands: `overlay --help` has to answer at once.
@@ -22,9 +36,10 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 # In the order in which the help lists them.
-for unnamed in (agent, scenarios, audit, doctor, demo, bench):
+for unnamed in (agent, sessions, scenarios, audit, doctor, demo, bench):
     app.add_typer(unnamed.app)
 app.add_typer(state.app, name="state")
+app.add_typer(reprogram.app, name="reprogram")
 app.add_typer(memory.app, name="memory")
 app.add_typer(axes.app, name="axes")
 app.add_typer(adapters.app, name="adapters")

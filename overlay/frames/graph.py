@@ -46,13 +46,15 @@ class EnergyCause:
 
     `kept` is what is left of its energy of the turn before, `woken` what came from the user's turn
     (by `cue`, if known), and `contributions` what came from other frames over all hops, largest
-    first. Clipped to [0, 1], and once before anything spreads, their sum is the energy.
+    first. Clipped to [0, 1], and once before anything spreads, their sum is the energy. `leaning` says
+    how much of `woken` is not the text's but of whoever leaned towards the frame.
     """
 
     kept: float
     woken: float
     cue: str | None
     contributions: tuple[tuple[str, float], ...]
+    leaning: float = 0.0
 
     @property
     def energy(self) -> float:
@@ -60,7 +62,8 @@ class EnergyCause:
         return _clip(_clip(self.kept + self.woken) + math.fsum(amount for _, amount in self.contributions))
 
     def __str__(self) -> str:
-        parts = [f'the turn is near "{self.cue}" ({self.woken:+.2f})'] if self.cue and self.woken else []
+        leaning = f", {self.leaning:+.2f} of it by leaning" if self.leaning else ""
+        parts = [f'the turn is near "{self.cue}" ({self.woken:+.2f}{leaning})'] if self.cue and self.woken else []
         parts += [f"from {name} ({amount:+.2f})" for name, amount in self.contributions]
         parts += [f"still awake ({self.kept:+.2f})"] if self.kept else []
         return ", ".join(parts) or "nothing"
@@ -169,8 +172,11 @@ class FrameGraph:
         energies: Mapping[str, float],
         input: Mapping[str, float],
         matches: Mapping[str, CueMatch] | None = None,
+        leanings: Mapping[str, float] | None = None,
     ) -> dict[str, EnergyCause]:
-        """Why each energy is what `spread` makes it; `matches` adds the words of the cues. Raises as `spread`."""
+        """Why each energy is what `spread` makes it; `matches` adds the words of the cues, `leanings` what of the
+        input came by leaning. Raises as `spread`.
+        """
         unknown = sorted(input.keys() - self.frames.keys())
         if unknown:
             raise ArgumentError(f"'{unknown[0]}' is no frame", f"use one of {', '.join(self.frames) or 'none'}")
@@ -193,6 +199,7 @@ class FrameGraph:
                 woken=input.get(name, 0.0),
                 cue=matches[name].cue if matches and name in matches and matches[name].similarity > 0 else None,
                 contributions=tuple(sorted(received[name].items(), key=lambda item: (-abs(item[1]), item[0]))),
+                leaning=(leanings or {}).get(name, 0.0),
             )
             for name in self.frames
         }
@@ -208,10 +215,21 @@ class FrameGraph:
             for frame in awake[:MOST_ACTIVE]
         )
 
-    def turn(self, energies: Mapping[str, float], text: str) -> FrameTurn:
-        """One turn of the user: wake, spread, and say why. `energies` are those of the turn before."""
+    def turn(self, energies: Mapping[str, float], text: str, leanings: Mapping[str, float] | None = None) -> FrameTurn:
+        """One turn of the user: wake, spread, and say why. `energies` are those of the turn before.
+
+        Args:
+            leanings: by frame, how much nearer to its cues than it is the text seems, in [-1, 1]. It makes a frame
+                easier or harder to wake; a frame that the text isn't near to at all stays as it was.
+        """
         matches = self.match(text)
-        causes = self.explain(energies, {name: match.similarity for name, match in matches.items()}, matches)
+        woken: dict[str, float] = {}
+        leant: dict[str, float] = {}
+        for name, match in matches.items():
+            leaning = (leanings or {}).get(name, 0.0)
+            woken[name] = _clip(match.similarity + leaning) if match.similarity else 0.0
+            leant[name] = woken[name] - match.similarity
+        causes = self.explain(energies, woken, matches, leant)
         after = {name: cause.energy for name, cause in causes.items()}
         return FrameTurn(after, causes, self.active(after, causes))
 

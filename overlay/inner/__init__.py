@@ -8,13 +8,22 @@ of every context. It never puts a word of the state into a text.
 from __future__ import annotations
 
 from overlay.inner.audit import UNKNOWN_TOKENS, Examination, Leak, StateNames, audit, examine
-from overlay.inner.dialogue import Dialogue, DialogueSettings, Resonance, Utterance, Voice, read_voices
+from overlay.inner.dialogue import Dialogue, DialogueSettings, Resonance, Utterance, Voice, read_voices, tokens_digest
 from overlay.inner.drift import Drift, DriftSettings, neutral_activations
 from overlay.inner.effects import congruence
+from overlay.inner.emergence import EMERGENT, Emergence, EmergentAxis, Event, calibrated
+from overlay.inner.emergence_settings import EmergenceSettings
 from overlay.inner.half_life import HalfLife
 from overlay.inner.history import LivedTurn, latest_moves, read_history
 from overlay.inner.inflection import WordFinder
 from overlay.inner.influence import Influence, Influenced, NoteCongruence
+from overlay.inner.inner_neutral import (
+    ORDINARY_SUBJECTS,
+    InnerNeutral,
+    gather_inner_neutral,
+    read_inner_speech,
+    setup_digest,
+)
 from overlay.inner.ledger import Context, LivedContext, Segment, SourcedMessage, lived_contexts
 from overlay.inner.mind import Experience, Mind, forbidden_words
 from overlay.inner.state import Accumulator, Origin, Source, State, StateChange, StateSettings
@@ -22,6 +31,8 @@ from overlay.inner.state_plot import draw_state
 from overlay.inner.token_source import SourcedTokens, source_tokens
 
 __all__ = [
+    "EMERGENT",
+    "ORDINARY_SUBJECTS",
     "UNKNOWN_TOKENS",
     "Accumulator",
     "Context",
@@ -29,11 +40,16 @@ __all__ = [
     "DialogueSettings",
     "Drift",
     "DriftSettings",
+    "Emergence",
+    "EmergenceSettings",
+    "EmergentAxis",
+    "Event",
     "Examination",
     "Experience",
     "HalfLife",
     "Influence",
     "Influenced",
+    "InnerNeutral",
     "Leak",
     "LivedContext",
     "LivedTurn",
@@ -53,14 +69,19 @@ __all__ = [
     "Voice",
     "WordFinder",
     "audit",
+    "calibrated",
     "congruence",
     "draw_state",
     "examine",
     "forbidden_words",
+    "gather_inner_neutral",
     "latest_moves",
     "lived_contexts",
     "neutral_activations",
     "read_history",
+    "read_inner_speech",
     "read_voices",
+    "setup_digest",
     "source_tokens",
+    "tokens_digest",
 ]

@@ -73,7 +73,14 @@ class DialogueSettings(Document):
 
 @dataclass(frozen=True)
 class Utterance:
-    """What one voice said in one round; `within` names the voices whose dialogue it spoke in, outermost first."""
+    """What one voice said in one round.
+
+    Attributes:
+        within: the voices whose dialogue it spoke in, outermost first. What is said in one round within equally many
+            voices is said in one batch, in the order of the utterances.
+        prompt: hash of its prompt's tokens.
+        doses: (axis, dose) that it spoke under, as fractions of the residual norm.
+    """
 
     round: int
     voice: str
@@ -82,6 +89,9 @@ class Utterance:
     text: str
     within: tuple[str, ...] = ()
     avoided: tuple[Avoided, ...] = ()
+    tokens: tuple[int, ...] = ()
+    prompt: str = ""
+    doses: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -306,11 +316,20 @@ def _speak(
             )
         )
     completions = model.generate(rows)
-    for turn, completion in zip(turns, completions, strict=True):
+    for turn, row, completion in zip(turns, rows, completions, strict=True):
         found.tokens += len(completion.tokens)
         found.utterances.append(
             Utterance(
-                number, turn.voice.name, turn.frame, turn.question, completion.text, turn.within, completion.avoided
+                number,
+                turn.voice.name,
+                turn.frame,
+                turn.question,
+                completion.text,
+                turn.within,
+                completion.avoided,
+                completion.tokens,
+                tokens_digest(completion.prompt_tokens),
+                tuple((dose.direction.name, dose.coefficient) for dose in row.intervention.doses),
             )
         )
         if not turn.within:
@@ -357,6 +376,11 @@ def _context(opening: Sequence[SourcedMessage], turn: _Turn, heard: Mapping[str,
             ),
         ),
     )
+
+
+def tokens_digest(tokens: Sequence[int]) -> str:
+    """A hash of token ids, as journals keep it."""
+    return hashlib.sha256(repr(tuple(tokens)).encode()).hexdigest()[:24]
 
 
 def _seed(seed: int, number: int, voice: str) -> int:

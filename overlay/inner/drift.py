@@ -127,11 +127,12 @@ class Drift:
         write_record(path, save(tensors, metadata=metadata))
 
     @classmethod
-    def load(cls, path: Path, model_digest: str, settings: DriftSettings | None = None) -> Drift:
+    def load(cls, path: Path, model_digest: str | None = None, settings: DriftSettings | None = None) -> Drift:
         """Read what `save` wrote, as `settings` have it now: a smaller `keep` drops the oldest drifts.
 
         Raises:
-            RecordDamaged: the file is missing, or isn't what was written. WrongBaseModel: it is of another model.
+            RecordDamaged: the file is missing, or isn't what was written. WrongBaseModel: it is of another model than
+                the given one.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -156,9 +157,9 @@ class Drift:
             )
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise RecordDamaged(f"{path} is not a readable drift ({error})", _NEXT_STEP) from error
-        if found.model_digest != model_digest:
+        if model_digest not in (None, found.model_digest):
             raise WrongBaseModel(
-                f"{path} was gathered on another model ({found.model_digest[:12]}), not on {model_digest[:12]}",
+                f"{path} was gathered on another model ({found.model_digest[:12]}), not on {str(model_digest)[:12]}",
                 _NEXT_STEP,
             )
         return found

@@ -35,14 +35,12 @@ class Influenced:
     Attributes:
         intervention: steering doses and faded-in adapters.
         temperature: at which replies are sampled; None leaves it to the reply's settings.
-        frame_energy: energy to add to frames by name, from -1 to 1.
         volatility: of the intervention and what is worn always, together, on neutral text.
         scale: by how much the intervention was scaled down, from 1 (not at all) to 0 (there was no budget left).
     """
 
     intervention: Intervention
     temperature: float | None
-    frame_energy: Mapping[str, float]
     volatility: Volatility
     scale: float
 
@@ -113,14 +111,16 @@ class Influence:
 
     def _measured(self, values: Mapping[str, float], span: Span) -> Influenced:
         temperature = self.settings.temperature
-        energy: dict[str, float] = {}
-        for waking in self.settings.wakes:
-            if given := waking.energy * waking.share(values):
-                energy[waking.frame] = min(1.0, max(-1.0, energy.get(waking.frame, 0.0) + given))
         intervention, volatility, scale = self._within_budget(values, span)
-        return Influenced(
-            intervention, None if temperature is None else temperature.at(values), energy, volatility, scale
-        )
+        return Influenced(intervention, None if temperature is None else temperature.at(values), volatility, scale)
+
+    def leanings(self, state: State) -> Mapping[str, float]:
+        """By frame, how much nearer to its cues a text seems in this state, from -1 to 1."""
+        found: dict[str, float] = {}
+        for waking in self.settings.wakes:
+            if given := waking.energy * waking.share(state.values):
+                found[waking.frame] = min(1.0, max(-1.0, found.get(waking.frame, 0.0) + given))
+        return found
 
     def _within_budget(self, values: Mapping[str, float], span: Span) -> tuple[Intervention, Volatility, float]:
         doses = {name: value for name, value in values.items() if name in self.axes}

@@ -59,7 +59,8 @@ class Mind:
         history: Sequence[tuple[str, str]] = (),
     ) -> Experience:
         """Read a text, wake frames, and let the voices talk about it: one turn of state."""
-        woken = self.frames.turn(energies, text)
+        # What was felt before the text decides what it wakes.
+        woken = self.frames.turn(energies, text, self.influence.leanings(state))
         (readings,) = self.influence.read(self.model, [text])
         state, changes = state.observe(readings, self.settings, source="read", cause=_shorten(text), turns=1.0)
         if self.dialogue.mode == "off":

@@ -13,6 +13,7 @@ from overlay.documents import Document, MistakeAt
 from overlay.errors import ArgumentError
 from overlay.inner.drift import DriftSettings
 from overlay.inner.effects import FadeIn, NoteFocus, ReplyTemperature, Waking
+from overlay.inner.emergence_settings import EmergenceSettings
 from overlay.inner.half_life import HalfLife, WrittenHalfLife, spell_passed
 
 Source = Literal["read", "said", "inner speech", "recalled", "frames"]
@@ -69,6 +70,8 @@ class StateSettings(Document):
         wakes: frames that are easier to wake as an axis rises.
         temperature: at which replies are sampled, as a function of an axis; None leaves it to the reply's settings.
         focus: attention on recalled notes that fit the state; None pays none.
+        emergent: whether and when axes may emerge from the agent's own inner speech; None never looks.
+        newborn: how such an axis accumulates.
     """
 
     axes: dict[str, Accumulator] = Field(default_factory=dict)
@@ -80,6 +83,8 @@ class StateSettings(Document):
     temperature: ReplyTemperature | None = None
     focus: NoteFocus | None = None
     drift: DriftSettings = DriftSettings()
+    emergent: EmergenceSettings | None = None
+    newborn: Accumulator = Accumulator()
 
     @model_validator(mode="after")
     def _speaks_of_known_axes(self) -> StateSettings:
@@ -113,6 +118,10 @@ class StateSettings(Document):
     def heeds(self, source: Source) -> bool:
         """Whether an observation from this source moves any axis."""
         return any(accumulator.gain and self.weight(name, source) for name, accumulator in self.axes.items())
+
+    def with_emergent(self, names: Iterable[str]) -> StateSettings:
+        """The same with an accumulator for each of these axes, which agent.yaml doesn't know."""
+        return self.model_copy(update={"axes": self.axes | {name: self.newborn for name in names}})
 
     def for_axes(self, names: Iterable[str]) -> StateSettings:
         """Settings for these axes, with the defaults for those that have none, and with steering doses alone."""

@@ -15,6 +15,7 @@ from overlay.model.catalog import cache_folder, resolve_embedder, resolve_model
 from overlay.model.census import Census
 from overlay.model.direction import Direction
 from overlay.model.focus import Focus
+from overlay.model.hardware import environment
 from overlay.model.intervention import NOTHING, AdapterUse, Dose, Intervention, LogitBias, Operator
 from overlay.model.row import Avoided, Completion, Encoded, Message, Observation, Pool, Row, Sampling, Scored
 from overlay.model.span import Positions, Span, Stretch, When
@@ -52,6 +53,7 @@ __all__ = [
     "VolatilityGauge",
     "When",
     "cache_folder",
+    "environment",
     "neutral_texts",
     "resolve_embedder",
     "resolve_model",

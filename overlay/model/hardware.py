@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any, Literal, get_args
 
 from overlay.errors import ArgumentError
@@ -26,6 +27,20 @@ def best_dtype(device: str) -> str:
         return "bfloat16"
     features = torch.cpu.get_capabilities()
     return "bfloat16" if features.get("avx512_bf16") or features.get("amx_bf16") else "float32"
+
+
+def environment() -> dict[str, str]:
+    """What decides roundings beside the model: libraries, instructions, threads."""
+    import torch
+    import transformers
+
+    return {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "machine": platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+    }
 
 
 def torch_dtype(name: str, device: str) -> Any:

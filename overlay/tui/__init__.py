@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["plain_chat", "run_chat"]
 
 
-def run_chat(home: Home, dtype: str = "auto") -> None:
+def run_chat(home: Home, dtype: str = "auto", session: str | None = None) -> None:
     """Talk to the agent of a home in the terminal until the user leaves.
 
     The application draws on stderr; where that is no terminal, the chat goes line by line.
@@ -30,7 +30,7 @@ def run_chat(home: Home, dtype: str = "auto") -> None:
         KeyboardInterrupt: the user left before the agent was open.
     """
     if not sys.stderr.isatty():
-        plain_chat(home, dtype)
+        plain_chat(home, dtype, session)
         return
     # Textual takes a third of a second to import, and the plain chat does without it.
     from overlay.tui.app import ChatApp
@@ -38,7 +38,7 @@ def run_chat(home: Home, dtype: str = "auto") -> None:
     def open_agent(progress: Progress) -> Agent:
         from overlay.agent import Agent
 
-        return Agent.open(home, dtype=dtype, progress=progress)
+        return Agent.open(home, dtype=dtype, session=session, progress=progress)
 
     app = ChatApp(home, open_agent)
     try:

@@ -34,7 +34,7 @@ Ctrl-C stops a reply; what was said so far is kept."""
 _COMMAND = re.compile(r"/[a-z]+")
 
 
-def plain_chat(home: Home, dtype: str = "auto") -> None:
+def plain_chat(home: Home, dtype: str = "auto", session: str | None = None) -> None:
     """Answer each line of stdin on stdout until it ends or says /quit; progress goes to stderr.
 
     Raises:
@@ -44,7 +44,7 @@ def plain_chat(home: Home, dtype: str = "auto") -> None:
     from overlay.agent import Agent
 
     with ConsoleProgress() as progress:
-        agent = Agent.open(home, dtype=dtype, progress=progress)
+        agent = Agent.open(home, dtype=dtype, session=session, progress=progress)
     with agent:
         for notice in agent.notices:
             print(notice, file=sys.stderr, flush=True)

@@ -197,7 +197,7 @@ def test_frames_are_easier_to_wake_along_their_axes_and_never_by_more_than_all_o
     influence = Influence([], tiny_gauge, BUDGET, settings(wakes=wakes))
 
     def woken(vowels: float, other: float) -> Mapping[str, float]:
-        return influence.of(State({"vowels": vowels, "other": other})).frame_energy
+        return influence.leanings(State({"vowels": vowels, "other": other}))
 
     assert woken(0.0, 0.0) == woken(-1.0, -1.0) == {}
     assert woken(0.5, 0.0) == {"ledger": pytest.approx(0.2)}

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapters.tiny_home import TEMPLATE
-from tiny_models import byte_tokenizer, tiny_module
 from toy_axis import BUDGET, LETTERS, toy_texts
-from toy_home import create_toy_home, toy_settings, write_settings
+from toy_home import create_fading_home, create_toy_home, toy_settings, write_settings
 
 from overlay import Agent
 from overlay.errors import DocumentError
@@ -76,6 +74,19 @@ def opening(built_home: Path, tmp_path: Path, embedder_folder: Path, tiny_llama:
 
 
 # --- what moves it -------------------------------------------------------------------------------
+
+
+def test_a_state_makes_a_frame_easier_to_wake_and_the_cause_says_so(opening: Opening) -> None:
+    said = "Which costs more, the one or the other?"
+    wakes = {"wakes": [{"axis": "vowels", "frame": "ledger", "from": 0.0, "to": 0.1, "energy": 0.9}]}
+    with opening(axis={"rest": 0.0}) as agent:
+        plain = agent.turn(said).record.energies["ledger"]
+    with opening(axis={"rest": 1.0}, **wakes) as agent:
+        agent.reset_state()
+        reply = agent.turn(said)
+    assert plain > 0, "the text has to be near a cue of the frame at all"
+    assert reply.record.energies["ledger"] > plain
+    assert any(one["name"] == "ledger" and "by leaning" in one["cause"] for one in reply.record.frames)
 
 
 def test_an_axis_that_goes_by_the_clock_fades_between_turns_and_while_the_agent_is_closed(opening: Opening) -> None:
@@ -212,18 +223,7 @@ def rest_of(opening: Opening) -> float:
 def fading_home(tmp_path_factory: pytest.TempPathFactory, embedder_folder: Path) -> Home:
     """A home on a model in a folder, with an adapter trained on it, which fades in with the state."""
     folder = tmp_path_factory.mktemp("fading")
-    tiny_module("llama").save_pretrained(folder / "model")
-    byte_tokenizer().save_pretrained(folder / "model")
-    home = create_toy_home(folder / "home", embedder_folder, model=str(folder / "model"), dialogue={"mode": "off"})
-    recipe = home.folder / "adapters" / "lora" / "ends_in_z" / "recipe.yaml"
-    recipe.parent.mkdir(parents=True)
-    recipe.write_text(TEMPLATE.format(name="ends_in_z", letter="z", steps=5))
-    home.adapters.train("ends_in_z", str(folder / "model"), dtype="float32")
-    fades = [{"axis": "vowels", "adapter": "ends_in_z", "from": 0.1, "to": 0.3}]
-    state = {"axes": {"vowels": {"gain": 0.5}}, "fades_in": fades}
-    return write_settings(
-        home.folder, toy_settings(embedder_folder, model=home.settings.model, dialogue={"mode": "off"}, state=state)
-    )
+    return create_fading_home(folder, embedder_folder, dialogue={"mode": "off"})
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_an_adapter_fades_in_as_the_agent_lives_and_sleeps_when_it_is_closed(fad
     model = fading.model
     assert list(model.adapters) == ["ends_in_z"]
     quiet = fading.turn("hjk lmh")
-    assert quiet.record.adapter == "" or fading.state.values["vowels"] > 0.1
+    assert not quiet.record.adapters or fading.state.values["vowels"] > 0.1
     for _ in range(4):
         fading.live(VOWELS)
     influenced = fading.intervention()
@@ -244,7 +244,7 @@ def test_an_adapter_fades_in_as_the_agent_lives_and_sleeps_when_it_is_closed(fad
     assert use.name == "ends_in_z" and use.scale == pytest.approx(influenced.scale)
     assert influenced.volatility.mean <= BUDGET
     loud = fading.turn("hjk lmh")
-    assert loud.record.adapter == "ends_in_z" and loud.volatility.mean <= BUDGET
+    assert [one["name"] for one in loud.record.adapters] == ["ends_in_z"] and loud.volatility.mean <= BUDGET
     fading.close()
     assert dict(model.adapters) == {}
     assert len(model.generate([Row(text="a")])) == 1
@@ -276,5 +276,5 @@ def test_what_is_worn_always_counts_in_what_a_reply_costs(fading_home: Home) -> 
         alone = agent.influence.gauge.measure(Intervention(adapters=(AdapterUse("ends_in_z", 0.05),)))
         reply = agent.turn(VOWELS)
     assert before.volatility == alone and 0 < alone.mean < BUDGET
-    assert reply.record.adapter == "ends_in_z" and list(reply.record.doses) == ["vowels"]
+    assert [one["name"] for one in reply.record.adapters] == ["ends_in_z"] and list(reply.record.doses) == ["vowels"]
     assert reply.volatility.mean <= BUDGET and reply.volatility != alone

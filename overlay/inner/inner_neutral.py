@@ -1,0 +1,322 @@
+"""Inner neutral: what the agent's blocks give when its voices speak about nothing in particular.
+
+Inner speech is far from plain prose whatever it is about: its register alone must not count as drift.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from overlay.errors import ArgumentError, RecordDamaged, WrongBaseModel
+from overlay.inner.dialogue import Voice, _context, _Turn
+from overlay.inner.drift import neutral_activations
+from overlay.inner.ledger import Segment, SourcedMessage
+from overlay.model import Row, Sampling
+from overlay.records import write_record
+
+if TYPE_CHECKING:
+    from overlay.model import LanguageModel
+    from overlay.progress import Progress
+
+FORMAT = "overlay-inner-neutral-1"
+
+SUBJECTS = 48
+"""So many subjects are spoken about, when there is that much text: as many samples as a life of middling length."""
+
+SUBJECT_WORDS = 5
+"""Shorter than that, a piece of a text is no subject."""
+
+FEWEST_SAMPLES = 8
+"""Fewer can't show how much inner speech varies by itself."""
+
+ORDINARY_SUBJECTS: tuple[str, ...] = (
+    "I have to be at the dentist at nine tomorrow and I still don't know who can open the shop.",
+    "My son wants a drum kit for his birthday and we live on the third floor.",
+    "Our choir is rehearsing for the spring concert, and the altos keep coming in late.",
+    "The car makes a grinding noise whenever I turn left.",
+    "I baked bread today and it came out flat again.",
+    "We are moving to another town in June and nothing is packed.",
+    "My boss praised the report in front of everybody, which was rather awkward.",
+    "There was a spider in the bath this morning as big as my thumb.",
+    "I am learning to swim at fifty, and the water still scares me a little.",
+    "The landlord says he will repaint the stairs, but he said so last year too.",
+    "I found my grandmother's letters in a biscuit tin.",
+    "Our team lost again on Saturday, though we played well in the second half.",
+    "The tomatoes on the balcony have got brown spots.",
+    "I can't decide between the night train and the early flight.",
+    "My sister has stopped answering my messages since the wedding.",
+    "The new phone keeps asking me to update something I don't understand.",
+    "I dreamed that I had to sit my final exam again without having learned anything.",
+    "There is a strike next week, so I shall have to walk to work.",
+    "We watched an old film about a submarine and nobody liked the ending.",
+    "My knee hurts when I go downstairs.",
+    "The cat brought a living mouse into the kitchen last night.",
+    "I want to read more and always end up looking at my phone.",
+    "The council is going to cut down the lime trees in our street.",
+    "My neighbour practises the trumpet at six in the morning.",
+    "I have saved some money and wonder whether to put it into the roof.",
+    "Yesterday I met my first teacher at the market and she knew my name.",
+    "The printer at work prints everything twice.",
+    "It has been raining for nine days and the cellar smells of mould.",
+    "My daughter has invented a language and writes her diary in it.",
+    "I was given too much change at the bakery and only noticed at home.",
+    "We are planning a walk across the hills with a tent and two children.",
+    "I can't get the taste of this soup right, something is missing.",
+    "My friend has asked me to be a witness in court.",
+    "The clocks go back on Sunday and I never know in which direction.",
+    "I have signed up for a pottery course on Thursdays.",
+    "Somebody has scratched our front door and left no note.",
+    "My father tells the same story about the army every Christmas.",
+    "I am to give a talk about our figures for the third quarter.",
+    "The fridge hums so loudly that I can hear it in bed.",
+    "We took the ferry to the island and forgot the sandwiches.",
+    "I've begun to collect old maps of places that no longer exist.",
+    "The doctor says my blood pressure is a bit too high.",
+    "A colleague is leaving and I have to find a present by Friday.",
+    "My bicycle was stolen from in front of the library.",
+    "I keep losing at chess against an eight year old.",
+    "The vote on the new school is on Monday and I haven't made up my mind.",
+    "I painted the bedroom green and now it looks like an aquarium.",
+    "There is a star very low in the west these evenings and I wonder what it is.",
+)
+"""What people tell an agent on ordinary days, each line another subject: the reference for a life among people.
+
+Against factual prose, people's lives resemble one another: on the embedded model, seven lives of 40 turns (one seed
+each, whatever their themes) had mean drifts with cosines of 0.46 to 0.86, and one of many themes told in one literary
+tone gave birth to an axis. Against these subjects the cosines were 0.32 to 0.81, and that life gave birth to none.
+"""
+
+_SEAM = re.compile(
+    r"[,;:.]\s+|\s+(?=(?:and|as|because|before|but|for|if|in|on|so|than|that|to|until|when|which|while|with)\s)"
+)
+_NEXT_STEP = "move it aside; it is gathered anew when it is needed"
+
+
+@dataclass(frozen=True, eq=False)
+class InnerNeutral:
+    """Activations of the agent's own unsteered inner speech about neutral subjects.
+
+    Attributes:
+        samples: (samples, layers, width) float32, block outputs as `Drift.observe` gets them: one sample a subject,
+            the mean over the voices that spoke about it.
+        level: (layers, width) float32, what `neutral_activations` gives: from there drift is counted.
+        norms: (layers,) float32, each block's median residual norm on neutral texts.
+        setup_digest: of what it was gathered with, see `setup_digest`.
+    """
+
+    samples: NDArray[np.float32]
+    level: NDArray[np.float32]
+    norms: NDArray[np.float32]
+    model_digest: str
+    setup_digest: str
+
+    def __post_init__(self) -> None:
+        shape = self.samples.shape
+        if len(shape) != 3 or self.level.shape != shape[1:] or self.norms.shape != shape[1:2]:
+            raise ArgumentError(
+                f"samples {shape}, level {self.level.shape} and norms {self.norms.shape} don't fit",
+                "give (samples, layers, width), (layers, width) and (layers,)",
+            )
+        if shape[0] < FEWEST_SAMPLES:
+            raise ArgumentError(f"{shape[0]} samples of neutral inner speech", f"give at least {FEWEST_SAMPLES}")
+        if not all(np.isfinite(values).all() for values in (self.samples, self.level, self.norms)):
+            raise ArgumentError("neutral inner speech holds values that aren't finite", "the activations overflowed")
+        if not (self.norms > 0).all():
+            raise ArgumentError("a residual norm isn't above 0", "measure them with `model.residual_norms`")
+        for values in (self.samples, self.level, self.norms):
+            values.setflags(write=False)
+
+    @cached_property
+    def drifts(self) -> NDArray[np.float32]:
+        """The samples as drifts, (samples, layers, width) float32: measured from where `Drift` is measured."""
+        return np.asarray(self.samples - self.level, np.float32)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over all numbers."""
+        return _checksum(self._tensors(), "")
+
+    def save(self, path: Path) -> None:
+        """Write it with its checksum, whole or not at all. Raises StorageFull."""
+        from safetensors.numpy import save
+
+        tensors = self._tensors()
+        facts = json.dumps({"model": self.model_digest, "setup": self.setup_digest})
+        metadata = {"format": FORMAT, "inner_neutral": facts, "sha256": _checksum(tensors, facts)}
+        write_record(path, save(tensors, metadata=metadata))
+
+    @classmethod
+    def load(cls, path: Path, model_digest: str) -> InnerNeutral:
+        """Read what `save` wrote; whether it was gathered with today's voices, its `setup_digest` tells.
+
+        Raises:
+            RecordDamaged: the file is missing, or isn't what was written. WrongBaseModel: it is of another model.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise ValueError(f"its format is {metadata.get('format', 'unknown')}, not {FORMAT}")
+                tensors = {name: file.get_tensor(name) for name in ("samples", "level", "norms")}
+            if _checksum(tensors, metadata["inner_neutral"]) != metadata["sha256"]:
+                raise ValueError("its checksum differs from what was stored")
+            facts: dict[str, Any] = json.loads(metadata["inner_neutral"])
+            found = cls(**tensors, model_digest=facts["model"], setup_digest=facts["setup"])
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise RecordDamaged(f"{path} is not readable neutral inner speech ({error})", _NEXT_STEP) from error
+        if found.model_digest != model_digest:
+            raise WrongBaseModel(
+                f"{path} was spoken by another model ({found.model_digest[:12]}), not by {model_digest[:12]}",
+                _NEXT_STEP,
+            )
+        return found
+
+    def _tensors(self) -> dict[str, NDArray[np.float32]]:
+        # Copies: the library refuses read-only arrays.
+        return {"samples": self.samples.copy(), "level": self.level.copy(), "norms": self.norms.copy()}
+
+
+def neutral_subjects(texts: Sequence[str], wanted: int = SUBJECTS) -> tuple[str, ...]:
+    """The texts, cut at their seams into shorter subjects of five words and more where there are too few of them."""
+    if len(texts) >= wanted:
+        return tuple(texts)
+    found: list[str] = []
+    for text in texts:
+        pieces: list[str] = []
+        for piece in _SEAM.split(text.strip()):
+            if pieces and len(pieces[-1].split()) < SUBJECT_WORDS:
+                pieces[-1] = f"{pieces[-1]} {piece}"
+            else:
+                pieces.append(piece)
+        if len(pieces) > 1 and len(pieces[-1].split()) < SUBJECT_WORDS:
+            last = pieces.pop()
+            pieces[-1] = f"{pieces[-1]} {last}"
+        found += pieces
+    return tuple(found)
+
+
+def setup_digest(
+    voices: Sequence[Voice],
+    opening: Sequence[SourcedMessage],
+    questions: Sequence[tuple[str, str]],
+    texts: Sequence[str],
+    seed: int,
+    speakers: int = 2,
+) -> str:
+    """sha256 over all that `gather_inner_neutral` gets beside the model: who speaks, of what, and with which luck."""
+    facts = {
+        "voices": [voice.model_dump(mode="json") for voice in voices],
+        "opening": [[message.role, [segment.text for segment in message.segments]] for message in opening],
+        "questions": [list(question) for question in questions],
+        "texts": list(texts),
+        "seed": seed,
+        "speakers": speakers,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def read_inner_speech(model: LanguageModel, said: Sequence[Sequence[str]]) -> list[NDArray[np.float32] | None]:
+    """What each turn's utterances give on the model's blocks, (layers, width) float32: the mean over them.
+
+    Neutral samples are made with it. Life has to be read with it as well, or the difference counts as drift. An empty
+    utterance doesn't count; a turn of nothing else gives None.
+    """
+    texts = [[text for text in utterances if text.strip()] for utterances in said]
+    flat = [text for utterances in texts for text in utterances]
+    seen = iter(model.observe([Row(text=text) for text in flat]) if flat else ())
+    return [
+        np.asarray(np.mean([next(seen).activations for _ in utterances], axis=0), np.float32) if utterances else None
+        for utterances in texts
+    ]
+
+
+def gather_inner_neutral(
+    model: LanguageModel,
+    voices: Sequence[Voice],
+    opening: Sequence[SourcedMessage],
+    questions: Sequence[tuple[str, str]],
+    texts: Sequence[str],
+    seed: int,
+    progress: Progress | None = None,
+    *,
+    speakers: int = 2,
+) -> InnerNeutral:
+    """Let the voices speak, unsteered, about neutral subjects, and read what they said.
+
+    Subject i is put to `speakers` voices and questions, taken in turn, so that all masks and questions take part.
+
+    Args:
+        opening: what all contexts begin with, as the mind's `opening()` gives it.
+        questions: (frame, question) pairs.
+        texts: neutral texts; cut into subjects when there are fewer than `SUBJECTS`.
+        speakers: voices that speak about a subject: as many as speak in a turn of life.
+
+    Raises:
+        ArgumentError: there is no voice or question, or too little was said.
+    """
+    from overlay.model import neutral_texts  # brings torch, which reading a home must not wait for
+
+    if not voices or not questions or speakers < 1:
+        raise ArgumentError(
+            f"{len(voices)} voices, {len(questions)} questions, {speakers} speakers", "give at least one of each"
+        )
+    subjects = neutral_subjects(texts)
+    rows = []
+    for number, subject in enumerate(subjects):
+        for place in range(min(speakers, len(voices))):
+            voice = voices[(number + place) % len(voices)]
+            frame, question = questions[(number * speakers + place) % len(questions)]
+            turn = _Turn(voice, (), (Segment("user", subject),), frame, question)
+            rows.append(
+                Row(
+                    _context(opening, turn, {}).chat,
+                    sampling=Sampling(voice.max_tokens, voice.temperature, top_p=0.95),
+                    seed=_seed(seed, number, place),
+                )
+            )
+    what = "letting the voices speak of neutral things"
+    completions = model.generate(
+        rows, progress=(lambda done: progress.step(what, done, len(rows))) if progress else None
+    )
+    each = len(rows) // len(subjects) if subjects else 1
+    said = [
+        [completion.text for completion in completions[start : start + each]] for start in range(0, len(rows), each)
+    ]
+    samples = [sample for sample in read_inner_speech(model, said) if sample is not None]
+    if len(samples) < FEWEST_SAMPLES:
+        raise ArgumentError(
+            f"the voices said something about {len(samples)} of {len(subjects)} neutral subjects",
+            f"give texts of at least {FEWEST_SAMPLES} subjects, and voices that answer",
+        )
+    return InnerNeutral(
+        np.stack(samples),
+        neutral_activations(model),
+        np.array(model.residual_norms(neutral_texts()), np.float32),
+        model.digest,
+        setup_digest(voices, opening, questions, texts, seed, speakers),
+    )
+
+
+def _seed(seed: int, number: int, place: int) -> int:
+    digest = hashlib.sha256(f"inner neutral:{seed}:{number}:{place}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _checksum(tensors: Mapping[str, NDArray[np.float32]], facts: str) -> str:
+    state = hashlib.sha256(facts.encode())
+    for name, values in sorted(tensors.items()):
+        state.update(f"{name}{values.dtype}{values.shape}".encode())
+        state.update(np.ascontiguousarray(values).tobytes())
+    return state.hexdigest()

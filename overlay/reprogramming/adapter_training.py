@@ -1,0 +1,246 @@
+"""Adapter training: own texts become an adapter that nobody wears until agent.yaml asks for it by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import count
+from typing import Any, Literal
+
+import yaml
+
+from overlay.adapters import AdapterLibrary, Example, HeldOut, Recipe
+from overlay.axes import Reading, distinct, is_coherent, repeated, text_parts
+from overlay.errors import AdapterError, HomeError
+from overlay.home import Home
+from overlay.model import Intervention, Row, Sampling
+from overlay.records import write_record
+from overlay.reprogramming.decision import Decision, decisions
+from overlay.reprogramming.trial import Candidate, Trial, judged
+
+MOST_TRAINED = 96
+"""Own texts that an adapter is trained on, at the most."""
+
+LEVEL = 0.05
+"""Of the paired comparison, one-sided."""
+
+LEAST_GAIN = 0.02
+"""Nats per token that held-out own texts have to gain on average: less is no part of an agent, however certain."""
+
+REPLAY_SHARE = 0.5
+"""Of what an adapter may cost on neutral text, what it may cost on its replay texts: on others it costs more."""
+
+OPENING_WORDS = 3
+"""Words of a text that are given before the likelihood of the rest is measured."""
+
+WRITTEN_PROMPTS, WRITTEN_TOKENS, PROMPT_WORDS = 16, 24, 6
+"""Texts that a model writes to show that it still writes text: how many, how long, and after how many words."""
+
+TEMPERATURE = 0.8
+"""Greedy text repeats itself whatever is worn."""
+
+RECIPE = "recipe.json"
+"""Where a trained adapter keeps the recipe that no person wrote: what it learned is in one folder, whole or not."""
+
+
+def trained_adapter(trial: Trial, decision: Decision) -> Candidate:
+    """An adapter trained on the own texts of the proposal, and checked on those kept out of it.
+
+    Raises:
+        AxisMissing, WrongBaseModel: the axis isn't built for this model as it is written now.
+        DocumentError, ModelUnavailable, RecordDamaged
+    """
+    home, settings, model = trial.home, trial.settings, trial.model
+    contrast = home.axes.contrast(trial.proposal.axis)
+    name = _free_name(home, trial.proposal.axis)
+    apart = _read_apart(trial)
+    decision = replace(decision, name=name, before={"read_apart_p": apart})
+    if apart >= LEVEL:
+        where = "above" if trial.proposal.side == "high" else "below"
+        reason = (
+            f"what was said in those turns doesn't read {where} what was said in calm ones on '{trial.proposal.axis}' "
+            f"(p = {apart:.3f}): it shows nothing of the state"
+        )
+        return Candidate(judged(decision, [reason]))
+    recipe = _recipe(name, trial, [text_parts(text)[-1] for text in contrast.neutral])
+    write_record(trial.place / "lora" / name / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json")))
+    library = AdapterLibrary(trial.place / "lora", trial.place / "adapters")
+    folder = home.lived / "adapters" / name
+    decision = replace(decision, file=(folder / "adapter_model.safetensors").relative_to(home.folder).as_posix())
+    try:
+        adapter = library.train(name, home.settings.model, dtype=model.dtype, progress=trial.progress)
+    except AdapterError as error:
+        return Candidate(judged(decision, [error.problem]))
+    with library.worn(model, name) as worn:
+        before, after = _evidence(trial, worn)
+        volatility = trial.gauge.measure(worn)
+    after |= {"volatility": volatility.mean, "volatility_p95": volatility.p95, "texts": len(recipe.examples)}
+    after |= {"steps": adapter.steps, "replay_kl": adapter.replay_kl}
+    write_record(adapter.folder / RECIPE, recipe.model_dump_json(indent=1))
+
+    def put() -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        adapter.folder.rename(folder)
+
+    words = (
+        f"'{name}' is trained and is worn by nobody: it acts once agent.yaml asks for it by name, under `adapter` or "
+        "`state.fades_in`"
+    )
+    digest = adapter.weights_sha256
+    found = {"before": {**decision.before, **before}, "after": after, "digest_after": digest, "became": digest}
+    failures = adapter_failures(before, after, settings.share * home.settings.budget)
+    return Candidate(judged(decision, failures, words, **found), put)
+
+
+def adapter_failures(before: Mapping[str, Any], after: Mapping[str, Any], allowed: float) -> list[str]:
+    """Why an adapter may not be adopted; empty when it passed.
+
+    Args:
+        before, after: the evidence, as a decision about an adapter holds it.
+        allowed: what it may cost on neutral text, nats per token.
+    """
+    reasons = []
+    if after["volatility"] > allowed:
+        reasons.append(
+            f"on neutral text it costs {after['volatility']:.3f} nats per token, and {allowed:.3f} are allowed"
+        )
+    if after["p"] >= LEVEL or after["gain_own"] < LEAST_GAIN:
+        reasons.append(
+            f"held-out own texts did not become likelier by {LEAST_GAIN:g} nats per token: {after['gain_own']:+.3f}, "
+            f"p = {after['p']:.3f}"
+        )
+    if after["gain_own"] <= after["gain_calm"]:
+        reasons.append(
+            f"what was said in calm turns became likelier as well ({after['gain_calm']:+.3f} nats per token, own texts "
+            f"{after['gain_own']:+.3f}): it learned how the agent talks, and nothing of the state"
+        )
+    if not after["coherent"]:
+        surprise, repetition, diversity = (
+            " -> ".join(
+                "none" if one["writes"][key] is None else f"{one['writes'][key]:.2f}" for one in (before, after)
+            )
+            for key in ("surprise", "repetition", "diversity")
+        )
+        reasons.append(
+            f"what it writes falls apart: surprise {surprise} nats per token, repetition {repetition}, diversity "
+            f"{diversity}"
+        )
+    return reasons
+
+
+def require_not_worn(home: Home, name: str) -> None:
+    """Raise HomeError where agent.yaml asks for an adapter."""
+    worn = home.settings.adapter
+    asked = {worn.name if worn else "", *(one.adapter for one in home.settings.state.fades_in)}
+    if name in asked:
+        raise HomeError(
+            f"agent.yaml asks for the adapter '{name}'", "take it out of `adapter` and `state.fades_in` first"
+        )
+
+
+def _free_name(home: Home, axis: str) -> str:
+    """A name of its own for each: what people ask for by name never changes under them."""
+    used = {one.name for one in decisions(home)} | set(home.adapters.names)
+    names = (f"own_{axis}_{number}" for number in count(1))
+    return next(name for name in names if name not in used and not (home.lived / "adapters" / name).exists())
+
+
+def _read_apart(trial: Trial) -> float:
+    """How likely own texts would read so far from their twins, to the state's side, if they had nothing of it (p)."""
+    from scipy.stats import wilcoxon
+
+    axis = trial.home.axes.load(trial.proposal.axis, trial.model.digest)
+    own, calm = (trial.readings(axis, [one.text for one in texts]) for texts in zip(*trial.proposal.pairs, strict=True))
+    differences = [one - twin for one, twin in zip(own, calm, strict=True)]
+    wanted: Literal["greater", "less"] = "greater" if trial.proposal.side == "high" else "less"
+    return float(wilcoxon(differences, alternative=wanted).pvalue) if any(differences) else 1.0
+
+
+def _recipe(name: str, trial: Trial, ordinary: Sequence[str]) -> Recipe:
+    """A recipe of own texts; what people wrote as ordinary prose, and what was said in calm turns, stays as it was."""
+    from overlay.model import neutral_texts
+
+    learned, settings, home = trial.learned[:MOST_TRAINED], trial.settings, trial.home
+    calm = [twin.text for _, twin in learned]
+    neutral = neutral_texts()
+    return Recipe(
+        name=name,
+        aim="What the agent itself said while its state stayed where it was.",
+        examples=tuple(Example(target=own.text) for own, _ in learned),
+        held_out=tuple(
+            HeldOut(prompt=_opening(own.text), good=_rest(own.text), bad=_rest(twin.text)) for own, twin in trial.held
+        ),
+        replay=tuple(text for text in dict.fromkeys([*ordinary, *calm]) if text not in neutral),
+        steps=settings.steps,
+        budget=REPLAY_SHARE * settings.share * home.settings.budget,
+        seed=home.settings.seed,
+    )
+
+
+def _evidence(trial: Trial, worn: Intervention) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Likelihood of held-out own texts and of their calm twins, nats per token, and what free text is like."""
+    from scipy.stats import wilcoxon
+
+    found: list[dict[str, Any]] = []
+    for place, intervention in enumerate((Intervention(), worn), start=1):
+        trial.progress.step("measuring what the adapter does", place, 2)
+        own, calm = _likelihoods(trial, intervention)
+        found.append({"own": own, "calm": calm, "writes": _reading(trial, intervention)})
+    before, after = found
+    gains = {
+        group: [new - old for old, new in zip(before[group], after[group], strict=True)] for group in ("own", "calm")
+    }
+    after["gain_own"], after["gain_calm"] = (sum(gain) / len(gain) for gain in gains.values())
+    after["p"] = float(wilcoxon(gains["own"], alternative="greater").pvalue) if any(gains["own"]) else 1.0
+    after["coherent"] = is_coherent(after["writes"], before["writes"])
+    for evidence in found:
+        evidence["writes"] = asdict(evidence["writes"])
+    return before, after
+
+
+def _likelihoods(trial: Trial, intervention: Intervention) -> list[list[float]]:
+    """Of the held-out own texts, and of their twins, nats per token."""
+    return [
+        [
+            scored.per_token[0]
+            for scored in trial.model.score(
+                [Row(text=_opening(one.text), options=(_rest(one.text),), intervention=intervention) for one in texts]
+            )
+        ]
+        for texts in zip(*trial.held, strict=True)
+    ]
+
+
+def _reading(trial: Trial, intervention: Intervention) -> Reading:
+    """What the model's own text is like under an intervention; the same prompts and noise under each."""
+    import numpy as np
+
+    from overlay.model import neutral_texts
+
+    prompts = [" ".join(text.split()[:PROMPT_WORDS]) for text in neutral_texts()[:WRITTEN_PROMPTS]]
+    sampling = Sampling(max_tokens=WRITTEN_TOKENS, temperature=TEMPERATURE)
+    texts = trial.model.generate(
+        [
+            Row(text=prompt, intervention=intervention, sampling=sampling, seed=seed)
+            for seed, prompt in enumerate(prompts)
+        ]
+    )
+    rows = [
+        Row(text=prompt, options=(" " + text.text,)) for prompt, text in zip(prompts, texts, strict=True) if text.text
+    ]
+    surprise = None
+    if 2 * len(rows) >= len(texts):
+        surprise = float(np.median([-scored.per_token[0] for scored in trial.model.score(rows)]))
+    return Reading(
+        surprise,
+        float(np.mean([repeated(text.tokens, 3) for text in texts])),
+        distinct([text.tokens for text in texts], 2),
+    )
+
+
+def _opening(text: str) -> str:
+    return " ".join(text.split()[:OPENING_WORDS])
+
+
+def _rest(text: str) -> str:
+    return " " + " ".join(text.split()[OPENING_WORDS:])
