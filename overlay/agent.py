@@ -24,6 +24,7 @@ from overlay.inner import (
     Experience,
     Influence,
     Influenced,
+    MeasuredMixes,
     Mind,
     State,
     StateChange,
@@ -156,7 +157,8 @@ class Agent:
             agent._attached = attach_adapters(home, mind)
             agent._take_up(session)
             agent.notices = notices
-            agent._made_with = made_with(home, mind)
+            agent._made_with = made_with(home, agent.mind)
+            remember_measured(home, agent.mind, writes=True)
             # Whatever stands in it rounds a little differently than what is encoded anew: a session begins without.
             model.prefixes.clear()
         except BaseException:
@@ -351,6 +353,7 @@ class Agent:
         self.influence = self.mind.influence
         self._life = Life(self.mind, self.home.settings.reply)
         self._made_with = made_with(self.home, self.mind)
+        remember_measured(self.home, self.mind, writes=True)
         state = continued(self.state.values, self.mind.settings)
         record = TurnRecord(
             session=self._session.name,
@@ -533,6 +536,18 @@ def made_with(home: Home, mind: Mind) -> dict[str, Any]:
         "dtype": mind.model.dtype,
         "device": str(mind.model.device),
     } | environment()
+
+
+def remember_measured(home: Home, mind: Mind, *, writes: bool) -> None:
+    """Let a mind know what its states were measured to cost before; only who holds the lock of the home may write."""
+    written = ("agent.yaml", "voices", "frames")
+    rests_on = {name: value for name, value in made_with(home, mind).items() if name not in written} | {
+        "budget": home.settings.budget,
+        "worn": [[use.name, use.scale] for use in mind.influence.worn.adapters],
+        "fades_in": [fading.model_dump(mode="json") for fading in mind.settings.fades_in],
+        "neutral": mind.influence.gauge.digest,
+    }
+    mind.influence.measured = MeasuredMixes(home.lived / "volatility", rests_on, writes=writes)
 
 
 def _files_digest(paths: Iterable[Path]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from overlay.agent import attach_adapters, grown, made_with, open_embedder, prepare_mind, shown_turns
+from overlay.agent import attach_adapters, grown, made_with, open_embedder, prepare_mind, remember_measured, shown_turns
 from overlay.emergent import kept_axis
 from overlay.errors import RecordDamaged
 from overlay.home import Home
@@ -114,6 +114,7 @@ class _Replaying:
         self._session = session
         self._progress = progress
         self._made_with = made_with(home, life.mind)
+        remember_measured(home, life.mind, writes=False)
         self._history: list[tuple[str, str]] = []
         self._state = State()
         self._energies: Mapping[str, float] = {}
@@ -186,6 +187,7 @@ class _Replaying:
         if now is not mind:
             self._life = Life(now, self._home.settings.reply)
             self._made_with = made_with(self._home, now)
+            remember_measured(self._home, now, writes=False)
 
     def _differences(
         self, record: Record, lived: Experience, answer: Answer | None

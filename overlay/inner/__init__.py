@@ -25,6 +25,7 @@ from overlay.inner.inner_neutral import (
     setup_digest,
 )
 from overlay.inner.ledger import Context, LivedContext, Segment, SourcedMessage, lived_contexts
+from overlay.inner.measured import MeasuredMixes
 from overlay.inner.mind import Experience, Mind, forbidden_words
 from overlay.inner.state import Accumulator, Origin, Source, State, StateChange, StateSettings
 from overlay.inner.state_plot import draw_state
@@ -53,6 +54,7 @@ __all__ = [
     "Leak",
     "LivedContext",
     "LivedTurn",
+    "MeasuredMixes",
     "Mind",
     "NoteCongruence",
     "Origin",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from overlay.axes import Axis
 from overlay.errors import ArgumentError
 from overlay.inner.effects import congruence
+from overlay.inner.measured import MeasuredMixes
 from overlay.inner.state import State, StateSettings
 from overlay.model import AdapterUse, Focus, Intervention, Observation, Pool, Row, Span
 
@@ -67,6 +68,7 @@ class Influence:
         settings: what a state does beside steering; when not given, nothing.
         worn: adapters that are worn whatever the state is. They count: when they leave nothing of the budget, or
             overspend it, the state gets nothing (`scale` 0) and the volatility says what they cost.
+        measured: what was measured before of the same axes and adapters on the same machine.
 
     Raises:
         AxisUnproven: an axis did not pass its checks, and nobody forced it.
@@ -82,6 +84,7 @@ class Influence:
         budget: float,
         settings: StateSettings | None = None,
         worn: Sequence[AdapterUse] = (),
+        measured: MeasuredMixes | None = None,
     ) -> None:
         if budget <= 0:
             raise ArgumentError(f"a budget of {budget} nats per token", "give a number above 0")
@@ -93,6 +96,7 @@ class Influence:
         self.budget = budget
         self.settings = settings or StateSettings()
         self.worn = Intervention(adapters=tuple(worn))
+        self.measured = measured
         self._known: dict[tuple[tuple[tuple[str, int], ...], Span], Influenced] = {}
         self._lock = threading.Lock()
 
@@ -134,16 +138,23 @@ class Influence:
             tuple(self.axes[name].dose(value * scale, span) for name, value in doses.items()),
             tuple(AdapterUse(use.name, use.scale * scale) for use in uses),
         )
-        share = 1.0
+        known = self.measured.find(f"{sorted(values.items())} {span}") if self.measured else None
+        share, volatility = known or self._largest_share(within)
+        if known is None and self.measured is not None:
+            self.measured.keep(f"{sorted(values.items())} {span}", share, volatility)
+        return (within * share if share else Intervention()), volatility, scale * share
+
+    def _largest_share(self, within: Intervention) -> tuple[float, Volatility]:
+        """How much of a mix the budget allows, and what that costs; 0 where it allows nothing."""
+        worn, share = self._worn_cost, 1.0
         for _ in range(12 if worn.mean < self.budget else 0):
-            mix = within * share
-            volatility = self.gauge.measure(self.worn + mix)
+            volatility = self.gauge.measure(self.worn + within * share)
             if volatility.mean <= self.budget:
-                return mix, volatility, scale * share
+                return share, volatility
             # KL grows with the square of a small dose.
             free = (self.budget - worn.mean) * (1 - TOLERANCE)
             share *= math.sqrt(free / (volatility.mean - worn.mean))
-        return Intervention(), worn, 0.0
+        return 0.0, worn
 
     @cached_property
     def _worn_cost(self) -> Volatility:

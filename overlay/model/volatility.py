@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -42,6 +43,11 @@ class VolatilityGauge:
         self._tokens = [model.encode(Row(text=text)).tokens for text in self.texts]
         self._known: dict[str, Volatility] = {NOTHING.digest: NO_VOLATILITY}
         self._lock = threading.Lock()
+
+    @property
+    def digest(self) -> str:
+        """A hash of the texts that it measures on."""
+        return hashlib.sha256("\n".join(self.texts).encode()).hexdigest()[:24]
 
     def measure(self, intervention: Intervention) -> Volatility:
         """Volatility of one intervention, nats per token; remembered by the intervention's digest.
