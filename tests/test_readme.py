@@ -32,6 +32,7 @@ def examples() -> dict[str, str]:
 EXPECTED = {
     "README-0": "vault:four-levels",
     "README-1": "[",
+    "inner-0": "+0.272 -> +0.250",
     "interventions-0": "(",
 }
 """What each example prints, in part."""

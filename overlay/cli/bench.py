@@ -16,7 +16,7 @@ app = typer.Typer()
 
 @app.command(
     epilog="Examples: overlay bench engine --json · overlay bench bans --replies 200 · overlay bench focus · "
-    "overlay bench inner · overlay bench kills --kills 20"
+    "overlay bench inner · overlay bench kills --kills 20 · overlay bench carryover · overlay bench emergent"
 )
 def bench(
     name: Annotated[
@@ -25,7 +25,8 @@ def bench(
             help="engine: speed and memory, as ratios within one run. bans: whether banned text stays out of a "
             "thousand replies, and what that costs. focus: which of two contradicting sentences the model follows. "
             "inner: what thinking before a reply costs a turn. kills: whether an agent that is killed at random "
-            "moments keeps every turn that it answered."
+            "moments keeps every turn that it answered. carryover: whether the state that texts build up bends choices "
+            "that share no word with them. emergent: whether an axis is born in a life on one theme, and what it does."
         ),
     ] = "engine",
     replies: Annotated[
