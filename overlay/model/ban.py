@@ -23,6 +23,9 @@ _ONE_LETTER = str.maketrans({"\u0131": "i"})
 _FIRST_VOWEL_SIGN = 0x370
 """Marks before it are accents, which were joined to their letters already wherever that is possible."""
 
+_FIRST_SIGNED_SCRIPT = 0x590
+"""From Hebrew on, signs belong to the word. Beside Latin, Greek or Cyrillic letters they are noise, and end it."""
+
 _LONGEST_FORM = 3
 """Characters that one folded character can come from: a decomposed syllable or letter with two accents."""
 
@@ -110,17 +113,19 @@ class BanList:
 @lru_cache(256)
 def _patterns(bans: tuple[Ban, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """What finds banned text that nothing can rescue, and such as may still grow longer; a group "banN" names it."""
-    kinds: dict[tuple[bool, bool], list[str]] = {}
+    kinds: dict[tuple[bool, bool, bool], list[str]] = {}
     for index, ban in enumerate(bans):
         body = r"\s+".join(map(re.escape, ban.words))
-        kinds.setdefault((ban.opens_word, ban.ends_word), []).append(f"{body}(?P<ban{index}>)")
+        signs = any(ord(character) >= _FIRST_SIGNED_SCRIPT for character in body)
+        kinds.setdefault((ban.opens_word, ban.ends_word, signs), []).append(f"{body}(?P<ban{index}>)")
     closed, growing = [], []
-    for (opens, ends), bodies in kinds.items():
+    for (opens, ends, signs), bodies in kinds.items():
+        letter = _letter() if signs else _bare_letter()
         # Looking for a first letter before anything else passes over most of a text at once.
         initials = "".join(sorted({body[:2] if body[0] == "\\" else body[0] for body in bodies}))
-        begin = f"(?=[{initials}])" + (f"(?<!{_letter()})" if opens else "") + f"(?:{'|'.join(bodies)})"
+        begin = f"(?=[{initials}])" + (f"(?<!{letter})" if opens else "") + f"(?:{'|'.join(bodies)})"
         # At the end of the text a letter may still come: something that is none must stand there.
-        closed.append(begin + (rf"(?!{_letter()})(?!\Z)" if ends else ""))
+        closed.append(begin + (rf"(?!{letter})(?!\Z)" if ends else ""))
         if ends:
             growing.append(begin + r"\Z")
     return re.compile("|".join(closed)), re.compile("|".join(growing) or r"\Z.")
@@ -149,9 +154,14 @@ def _is_letter(character: str) -> bool:
     return re.fullmatch(_letter(), character) is not None
 
 
+def _bare_letter() -> str:
+    """A regular expression for one letter or digit of a script that writes with spaces."""
+    return rf"[^\W_{_UNSPACED}]"
+
+
 @cache
 def _letter() -> str:
     """A regular expression for one letter, digit or vowel sign of a script that writes with spaces."""
     codes = [code for code in range(_FIRST_VOWEL_SIGN, 0x20000) if unicodedata.category(chr(code)).startswith("M")]
     marks = "".join(chr(code) for code in codes if not re.match(f"[{_UNSPACED}]", chr(code)))
-    return rf"(?:[^\W_{_UNSPACED}]|[{marks}])"
+    return rf"(?:{_bare_letter()}|[{marks}])"

@@ -389,6 +389,13 @@ def test_a_list_finds_what_plain_patterns_find(bans: list[str], text: str) -> No
 # --- the real model ------------------------------------------------------------------------------
 
 
+def test_signs_belong_to_words_of_their_own_scripts_and_end_all_others() -> None:
+    cyrillic, hindi = BanList([Ban("с"), Ban("ты")]), BanList([Ban("क")])
+    assert all(cyrillic.find(text, final=True) for text in ("как\u093eс та", "ты\u0903", "\u0483ты", "ты\u0301"))
+    assert hindi.find("क्या है", final=True) is None and hindi.find("कि है", final=True) is None
+    assert hindi.find("क है", final=True) is not None
+
+
 @pytest.mark.real
 def test_thirty_banned_words_stay_out_of_real_replies_which_stay_fluent(real_model: Any) -> None:
     bench = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "bans.py"))
