@@ -443,6 +443,10 @@ def test_equivalence_of_rates_knows_no_direction_and_a_wider_margin_is_easier(
     first, second = [a for a, _ in pairs], [b for _, b in pairs]
     result = equivalence_of_rates(first, second, margin)
     assert 0 < result.p <= 1
+    assert (result.difference, result.interval) == (
+        paired_difference(first, second).estimate,
+        paired_difference(first, second, 0.9).interval,
+    )
     assert equivalence_of_rates(second, first, margin).p == pytest.approx(result.p)
     assert equivalence_of_rates(first, second, margin + 0.2).p <= result.p + 1e-9
 

@@ -124,7 +124,8 @@ def _exact_p(only_first: int, only_second: int, pairs: int, margin: float) -> fl
     def chances(shares: NDArray[np.float64]) -> NDArray[np.float64]:
         rest = np.minimum(1, (shares + margin) / (1 - shares))
         likely, tail = binom.pmf(down, pairs, shares[:, None]), binom.cdf(most, pairs - down, rest[:, None])
-        return np.einsum("sd,sd->s", np.asarray(likely), np.asarray(tail))
+        summed: NDArray[np.float64] = np.multiply(likely, tail).sum(axis=1)
+        return summed
 
     coarse = np.linspace(0, (1 - margin) / 2, _SHARES)
     peak = int(chances(coarse).argmax())
