@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from overlay.axes import Axis
 from overlay.emergent import Emergents, living_axes
-from overlay.errors import ArgumentError, DocumentError, HomeError, ModelUnavailable
+from overlay.errors import ArgumentError, HomeError, ModelUnavailable
 from overlay.frames import ActiveFrame, FrameGraph, read_frames
 from overlay.home import Home, RecallSettings
 from overlay.inner import (
@@ -28,7 +28,6 @@ from overlay.inner import (
     Mind,
     State,
     StateChange,
-    StateSettings,
     read_voices,
 )
 from overlay.memory import Memory, Note, Recalled, SentenceEmbedder, import_vault
@@ -135,6 +134,7 @@ class Agent:
             HomeError, HomeLocked, DocumentError, ModelUnavailable, AxisMissing, AxisUnproven, AdapterError
         """
         home = home if isinstance(home, Home) else Home.open(home)
+        _require_known(home)
         settings = home.settings
         progress = progress or SilentProgress()
         embedder = open_embedder(home, pull=pull, progress=progress)
@@ -168,14 +168,22 @@ class Agent:
             raise
         return agent
 
-    def turn(self, text: str, *, listener: Listener | None = None, cancelled: threading.Event | None = None) -> Reply:
+    def turn(
+        self,
+        text: str,
+        *,
+        listener: Listener | None = None,
+        cancelled: threading.Event | None = None,
+        seed: int | None = None,
+    ) -> Reply:
         """Answer one turn. The turn is lived as a whole or, after an exception, not at all.
 
-        Set `cancelled` to stop the reply early; what was said so far is kept as the reply.
+        Set `cancelled` to stop the reply early; what was said so far is kept as the reply. `seed` is that of a turn
+        which this one is set beside; by default each turn of a session has its own.
         """
         with self._turn_lock:
             self._require(text)
-            return self._turn(text, listener or Listener(), cancelled)
+            return self._turn(text, listener or Listener(), cancelled, seed)
 
     async def aturn(self, text: str, *, listener: Listener | None = None) -> Reply:
         """`turn` without blocking the event loop; cancelling the task stops the reply early."""
@@ -188,11 +196,11 @@ class Agent:
             await work
             raise
 
-    def live(self, text: str) -> TurnRecord:
+    def live(self, text: str, *, seed: int | None = None) -> TurnRecord:
         """Read something and think about it without replying; the state builds up as in a turn."""
         with self._turn_lock:
             self._require(text)
-            beginning = self._beginning()
+            beginning = self._beginning(seed)
             lived = self._life.think(text, beginning)
             record = self._record("lived", text, beginning, lived)
             self._commit(record, lived)
@@ -214,6 +222,10 @@ class Agent:
             save_state(self.home, asdict(record))
             return record
 
+    def go_on_as_if_never_closed(self) -> None:
+        """Say that the model's caches hold the session so far: whoever calls has filled them, as a replay does."""
+        self._is_new = False
+
     def close(self) -> None:
         """Close the home. Every turn that was answered is on disk already; a second call changes nothing."""
         if self._is_open:
@@ -230,8 +242,8 @@ class Agent:
 
     # --- one turn --------------------------------------------------------------------------------
 
-    def _turn(self, text: str, listener: Listener, cancelled: threading.Event | None) -> Reply:
-        beginning = self._beginning()
+    def _turn(self, text: str, listener: Listener, cancelled: threading.Event | None, seed: int | None) -> Reply:
+        beginning = self._beginning(seed)
         listener.stage("recalling")
         recalled = self._recall(text)
         listener.recalled(recalled)
@@ -254,10 +266,11 @@ class Agent:
             record=record,
         )
 
-    def _beginning(self) -> Beginning:
+    def _beginning(self, seed: int | None) -> Beginning:
         # A clock that was set back has let no time pass.
         seconds = 0.0 if self._last_time is None else max(0.0, self._clock() - self._last_time)
-        return Beginning(self.state, self.energies, self._shown_history, seconds, self._next_seed())
+        seed = self._next_seed() if seed is None else seed
+        return Beginning(self.state, self.energies, self._shown_history, seconds, seed)
 
     def _recall(self, text: str) -> tuple[Recalled, ...]:
         """Notes for this turn, without those turns that its context holds anyway."""
@@ -465,13 +478,15 @@ def prepare_mind(
             state then acts by steering alone, no adapter is worn, and no emergent axis takes part.
 
     Raises:
-        DocumentError: agent.yaml's state speaks of a frame that isn't there, or fades in what is worn always.
+        DocumentError: agent.yaml's state speaks of a frame or an adapter that isn't there, or fades in what is worn
+            always; a voice pushes an axis that agent.yaml doesn't name.
+        AdapterError: there is no adapter of the name that is to be worn.
     """
+    _require_known(home, axes)
     settings = home.settings
     state = settings.state if axes is None else settings.state.for_axes(axes)
     worn = [AdapterUse(settings.adapter.name, settings.adapter.scale)] if settings.adapter and axes is None else []
     frames = FrameGraph(read_frames(home.frames), embedder)
-    _require_known(state, frames, worn, home.folder / "agent.yaml")
     voices = read_voices(home.voices)
     gauge = VolatilityGauge(model)
     ready = [home.axes.ready(name, model, gauge, settings.budget, progress) for name in state.axes]
@@ -581,18 +596,22 @@ def _answered(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _require_known(state: StateSettings, frames: FrameGraph, worn: Sequence[AdapterUse], path: Path) -> None:
-    """Raise DocumentError unless what the state's settings name is there to be used."""
-    for frame in (*state.pushes, *(waking.frame for waking in state.wakes)):
-        if frame not in frames.frames:
-            raise DocumentError(
-                path, None, f"state speaks of the frame '{frame}'", f"use one of {', '.join(frames.frames) or 'none'}"
-            )
-    for fading in state.fades_in:
-        if fading.adapter in [use.name for use in worn]:
-            raise DocumentError(
-                path,
-                None,
-                f"the adapter '{fading.adapter}' is worn always and can't fade in",
-                "take it out of `adapter`, or out of `state.fades_in`",
-            )
+def _require_known(home: Home, axes: Sequence[str] | None = None) -> None:
+    """Raise DocumentError or AdapterError unless what agent.yaml and the voices name is there; no model is needed.
+
+    Args:
+        axes: as `prepare_mind` takes them; voices may push these as well.
+    """
+    settings = home.settings
+    state = settings.state if axes is None else settings.state.for_axes(axes)
+    worn = [settings.adapter.name] if settings.adapter and axes is None else []
+    state.require_known(
+        home.folder / "agent.yaml",
+        frames=[frame.name for frame in read_frames(home.frames)],
+        adapters=home.adapters.names,
+        worn=worn,
+    )
+    for name in worn:
+        home.adapters.recipe(name)
+    # A run on other axes leaves out what voices push on those of agent.yaml: that is no mistake.
+    read_voices(home.voices, {*settings.state.axes, *(axes or ())})

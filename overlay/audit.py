@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from overlay.agent import open_embedder
 from overlay.axes import ControlVector
-from overlay.errors import AxisMissing, ModelUnavailable, RecordDamaged
+from overlay.emergent import has_emerged
+from overlay.errors import ArgumentError, AxisMissing, ModelUnavailable, RecordDamaged
 from overlay.home import Home
 from overlay.inner import (
     UNKNOWN_TOKENS,
@@ -28,7 +29,8 @@ from overlay.inner import (
 )
 from overlay.model import resolve_model
 from overlay.records import read_journal
-from overlay.session import session_path
+from overlay.replay import session_journal
+from overlay.session import LAST, session_names
 
 if TYPE_CHECKING:
     from overlay.memory import Embedder
@@ -36,7 +38,9 @@ if TYPE_CHECKING:
 
 
 def audit_lived(home: Home, name: str, *, threshold: float | None = None) -> Examination:
-    """Audit a session by its name, the newest one ("last"), or the folder of a scenario run. Nothing is fetched.
+    """Audit a session by its name, the newest one ("last") or its journal, or a scenario run by its folder.
+
+    Nothing is fetched.
 
     What can't be looked for, such as paraphrases without an embedder, is told in `unchecked`.
 
@@ -50,7 +54,12 @@ def audit_lived(home: Home, name: str, *, threshold: float | None = None) -> Exa
     folder = next((one for one in (Path(name), home.runs / name) if (one / "scenario.json").is_file()), None)
     if folder is not None:
         return _audit_run(home, folder, threshold)
-    return _audit_session(home, session_path(home.sessions, name), threshold)
+    if not name.endswith(".jsonl") and name not in (LAST, *(known := session_names(home.sessions))):
+        raise ArgumentError(
+            f"there is no session or run '{name}' in {home.lived}",
+            f"newest sessions: {', '.join(known[-5:]) or 'none'}; or name '{LAST}'",
+        )
+    return _audit_session(home, session_journal(home, name), threshold)
 
 
 def _audit_session(home: Home, journal: Path, threshold: float | None) -> Examination:
@@ -59,16 +68,29 @@ def _audit_session(home: Home, journal: Path, threshold: float | None) -> Examin
     states, unknown = _state_names(home, list(axes))
     embedder, why_no_embedder = _embedder(home)
     tokenizer, why_no_tokenizer = _tokenizer(home, {str(record["model_digest"]) for record in records})
+    lived = lived_contexts(records)
     found = examine(
-        lived_contexts(records),
+        lived,
         states,
         embedder=embedder,
         threshold=threshold,
         tokenizer=tokenizer,
+        prompts=_prompts(lived, records),
         why_no_embedder=why_no_embedder,
         why_no_tokenizer=why_no_tokenizer,
     )
     return replace(found, unchecked=(*unknown, *found.unchecked))
+
+
+def _prompts(lived: Sequence[LivedContext], records: Sequence[dict[str, Any]]) -> list[str]:
+    """For each context the digest of what the model got, where a journal has it: voices speak in their order."""
+    digests: dict[tuple[int, int], str] = {}
+    for record in records:
+        turn, said = int(record["number"]), record["inner_speech"]
+        voices = [one.place for one in lived if one.turn == turn and one.context.is_voices]
+        if len(voices) == len(said):
+            digests |= {(turn, place): str(one.get("prompt", "")) for place, one in zip(voices, said, strict=True)}
+    return [digests.get((one.turn, one.place), "") for one in lived]
 
 
 def _audit_run(home: Home, folder: Path, threshold: float | None) -> Examination:
@@ -140,7 +162,8 @@ def _state_names(home: Home, axes: Sequence[str]) -> tuple[list[StateNames], lis
         try:
             source = home.axes.source(axis)
         except AxisMissing:
-            unknown.append(f"words of '{axis}': the home has no contrast set of this name")
+            why = "it emerged, and nobody named it" if has_emerged(home, axis) else None
+            unknown.append(f"words of '{axis}': {why or 'the home has no contrast set of this name'}")
             continue
         if isinstance(source, ControlVector):
             unknown.append(f"words of '{axis}': it was imported, and nothing says what it means")

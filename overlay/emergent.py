@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +88,55 @@ def living_axes(home: Home, model_digest: str) -> list[Axis]:
     return [kept_axis(home, name, digest, model_digest) for name, digest in living(home).items()]
 
 
+def has_emerged(home: Home, name: str) -> bool:
+    """Whether an axis of this name has ever been in force here without being designed by anybody."""
+    return any((_folder(home) / "axes").glob(f"*/{name}.safetensors"))
+
+
+def take_back(home: Home, kept: Sequence[Record], later: Sequence[Record]) -> None:
+    """Leave a home that was copied with what had emerged when the last of the `kept` records was written.
+
+    Both are records of all sessions, oldest first. The drift of later turns is taken out, the axes in force are those
+    that the last turn rests on, and of each it is told again by the journal how old it is. The mean of what is left is
+    that of the drifts kept one by one; where none of these is left, they are gathered anew when an agent opens.
+    """
+    folder, settings = _folder(home), home.settings.state.emergent or EmergenceSettings()
+    if not folder.is_dir():
+        return
+    rested_on: Record = next((one["made_with"] for one in reversed(kept) if one.get("made_with")), {})
+    in_force = {
+        name: digest
+        for name, digest in rested_on.get("axes", {}).items()
+        if name not in home.settings.state.axes and (_kept(home, digest) / f"{name}.safetensors").exists()
+    }
+    write_record(folder / "in_force.json", json.dumps(in_force))
+    # What can't be read is replaced when an agent opens, and without neutral speech no look was ever taken.
+    with contextlib.suppress(RecordDamaged, WrongBaseModel):
+        drift = _cut(home, kept, later)
+        neutral = InnerNeutral.load(folder / "neutral.safetensors", drift.model_digest)
+        axes = {name: kept_axis(home, name, digest, drift.model_digest) for name, digest in in_force.items()}
+        events = [event for record in kept for event in record.get("events", ())]
+        path = folder / "emergence.safetensors"
+        if later and path.exists():
+            now = Emergence.load(path, drift.model_digest)
+            now.as_of(drift, axes, events, neutral, settings, home.settings.seed).save(path)
+
+
+def _cut(home: Home, kept: Sequence[Record], later: Sequence[Record]) -> Drift:
+    """Take the drift of later turns out of what is kept of it, and give the rest. Raises RecordDamaged."""
+    path = _folder(home) / "drift.safetensors"
+    drift = Drift.load(path, settings=home.settings.state.drift)
+    gone = {_label(record) for record in later}
+    if not gone.intersection(drift.turns):
+        return drift
+    drift = _without(drift, gone, {_label(record): float(record.get("seconds", 0.0)) for record in kept})
+    if drift.turns:
+        drift.save(path)
+    else:
+        path.unlink()
+    return drift
+
+
 def outlook(home: Home) -> Outlook:
     """What has emerged so far, and when it is looked again. Raises RecordDamaged."""
     settings = home.settings.state.emergent
@@ -134,7 +183,8 @@ class Emergents:
         late = list(records)
         if newest is not None:
             places = [place for place, record in enumerate(late) if _label(record) == newest]
-            late = late[places[-1] + 1 :] if places else []
+            # A session without the last one gathered began after it.
+            late = late[places[-1] + 1 :] if places else late
         for record in late[-self.drift.settings.keep :]:
             if _label(record) not in known:
                 self.gather(record)
@@ -179,7 +229,7 @@ class Emergents:
             cosine = (kept.direction.vectors[chosen] * axis.vectors[chosen]).sum(-1).mean()
             if cosine >= FOLLOWED:
                 return digest
-        made = calibrated(axis, self._model, self._gauge, neutral, self._home.settings.budget, progress)
+        made = calibrated(axis, self._model, self._gauge, neutral, self.drift, self._home.settings.budget, progress)
         made.save(_kept(self._home, made.digest))
         return made.digest
 
@@ -212,6 +262,17 @@ class Emergents:
             )
             self._neutral.save(path)
         return self._neutral
+
+
+def _without(drift: Drift, gone: set[str], seconds: Mapping[str, float]) -> Drift:
+    """A drift without some of its turns, its mean put together again from the single drifts that are left."""
+    layers, width = drift.mean.shape
+    left = Drift.none(layers, width, drift.model_digest, drift.settings)
+    still = np.zeros_like(drift.mean)
+    for label, one in zip(drift.turns, drift.recent, strict=True):
+        if label not in gone:
+            left = left.observe(one, still, turn=label, seconds=seconds.get(label, 0.0))
+    return replace(left, count=drift.count - len(drift.turns) + len(left.turns)) if left.turns else left
 
 
 def _label(record: Record) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from overlay.agent import attach_adapters, grown, made_with, open_embedder, prepare_mind, remember_measured, shown_turns
 from overlay.emergent import kept_axis
-from overlay.errors import RecordDamaged
+from overlay.errors import ArgumentError, RecordDamaged
 from overlay.home import Home
-from overlay.inner import Experience, State, StateChange, tokens_digest
+from overlay.inner import Experience, Mind, State, StateChange, tokens_digest
 from overlay.model import LanguageModel
 from overlay.progress import Progress, SilentProgress
 from overlay.records import read_journal
@@ -74,6 +75,7 @@ def replay(
     recalled is taken from the journal. An agent may be open in the home meanwhile.
 
     Args:
+        session: its name, "last", or the path of its journal.
         model: an already loaded model to use instead of the home's; what is in its prefix cache is dropped.
         dtype: the number format; by default that of the session.
 
@@ -82,7 +84,9 @@ def replay(
         DocumentError, ModelUnavailable, AxisMissing, AxisUnproven, AdapterError
     """
     progress = progress or SilentProgress()
-    records = read_journal(session_path(home.sessions, session))
+    journal = session_journal(home, session)
+    session = journal.stem
+    records = read_journal(journal)
     kept = next((record for record in records if record.get("made_with")), None)
     if kept is None:
         raise RecordDamaged(
@@ -104,6 +108,34 @@ def replay(
             model.detach(name)
 
 
+def fill_caches(home: Home, mind: Mind, session: str, progress: Progress | None = None) -> Replay:
+    """Live the last sitting of a session again, so that the model's caches hold what they held after its last turn.
+
+    Where a turn comes out differently, the caches are those of another life from there on. Of the agent whose mind it
+    is, the home's lock is held by whoever calls. Raises RecordDamaged.
+    """
+    records = read_journal(session_journal(home, session))
+    first = max((place for place, record in enumerate(records) if record.get("opened")), default=0)
+    replaying = _Replaying(home, Life(mind, home.settings.reply), session, progress or SilentProgress())
+    try:
+        return replaying.run(records, first)
+    finally:
+        remember_measured(home, mind, writes=True)
+
+
+def session_journal(home: Home, name: str) -> Path:
+    """The journal of a session of this home by its name, by "last", or by the journal's path. Raises ArgumentError."""
+    if not name.endswith(".jsonl"):
+        return session_path(home.sessions, name)
+    here = (Path(name).expanduser(), home.folder / name)
+    found = next((path.resolve() for path in here if path.is_file()), None)
+    if found is None or found.parent != home.sessions.resolve():
+        raise ArgumentError(
+            f"{name} is no journal of a session of {home.folder}", "name the session, or the home that it is of"
+        )
+    return session_path(home.sessions, found.stem)
+
+
 class _Replaying:
     """A session on its way through its records."""
 
@@ -119,17 +151,19 @@ class _Replaying:
         self._state = State()
         self._energies: Mapping[str, float] = {}
 
-    def run(self, records: Sequence[Record]) -> Replay:
+    def run(self, records: Sequence[Record], first: int = 0) -> Replay:
+        """Live the records from the place `first` on, which was opened anew; of those before, what contexts show."""
         turns = tokens = 0
         changed: dict[str, None] = {}
-        for place, record in enumerate(records):
+        self._history = [(one["user"], one["reply"]) for one in records[:first] if one["kind"] == "turn"]
+        for place, record in enumerate(records[first:], first):
             self._progress.step(f"replaying {self._session}", place, len(records))
             self._take_into_force(record)
             rested_on = record.get("made_with")
             reasons = tuple(_changes(rested_on, self._made_with)) if rested_on else ()
             changed |= dict.fromkeys(reasons)
             try:
-                found = self._live(record, is_first=place == 0)
+                found = self._live(record, is_first=place == first)
             except (KeyError, TypeError, AttributeError) as error:
                 raise RecordDamaged(
                     f"turn {record.get('number', '?')} of session {self._session} can't be replayed ({error!r})",

@@ -77,7 +77,7 @@ def history(
 
 
 def plot(home: Home, path: Path) -> int:
-    """Draw all axes over all turns into a .png or .svg file; gives the number of turns.
+    """Draw all axes over all turns into a .png or .svg file; gives the number of turns, resets not among them.
 
     Raises:
         ArgumentError: the file's name ends otherwise. RecordDamaged, StorageFull
@@ -89,7 +89,7 @@ def plot(home: Home, path: Path) -> int:
         raise ArgumentError(f"{path} is no file for a plot", "give a name that ends in .png or .svg")
     turns = read_history(home.sessions)
     write_record(path, draw_state(turns, state_settings(home), kinds[path.suffix.lower()]))
-    return len(turns)
+    return sum(turn.is_turn for turn in turns)
 
 
 def reset(home: Home, now: float) -> TurnRecord | None:

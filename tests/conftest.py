@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers that share the cores with several threads each slow each other tenfold.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import numpy as np
 import pytest
 from tiny_models import TINY_ARCHITECTURES, byte_tokenizer, tiny_module

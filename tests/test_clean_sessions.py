@@ -172,6 +172,7 @@ def test_a_clean_session_gives_no_alarm(lived: tuple[Home, dict[str, str]], over
     checked = " ".join(found["checked"])
     for words in ("words of 'tenderness'", "inner speech, notes and sources", "near-paraphrases by", "each token"):
         assert words in checked
+    assert f"{found['contexts']} of {found['contexts']} contexts against what the model got" in checked
 
 
 def test_the_sessions_were_lived_with_everything_that_could_leak(lived: tuple[Home, dict[str, str]]) -> None:
@@ -281,8 +282,12 @@ def test_inner_speech_that_came_back_as_a_note_is_found(tampered: Examination) -
 
 
 def test_words_that_the_chat_template_added_are_found(tampered: Examination) -> None:
-    (leak,) = [leak for leak in tampered.leaks if leak.kind == "unknown tokens"]
-    assert leak.turn == tampered.turns and leak.purpose == "reply" and "Be brief." in leak.excerpt
+    leaks = [leak for leak in tampered.leaks if leak.kind == "unknown tokens"]
+    assert {leak.turn for leak in leaks} == {tampered.turns}
+    *voices, reply = leaks
+    assert reply.purpose == "reply" and "Be brief." in reply.excerpt
+    # Of what voices got, the journal has a digest alone: it shows that there was more, and not what.
+    assert len(voices) == 2 and all(leak.purpose.startswith("voice:") for leak in voices)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from typer.testing import CliRunner
 
 from overlay import Agent, Home
 from overlay.cli.command_line import app
-from overlay.emergent import living
-from overlay.inner import Drift, DriftSettings
+from overlay.emergent import living, outlook
+from overlay.fork import fork, relive
+from overlay.inner import Drift, DriftSettings, Emergence
 from overlay.progress import SilentProgress
-from overlay.records import read_journal
+from overlay.records import append_record, read_journal
 from overlay.replay import replay
 from overlay.session import session_path
 from overlay.state import present, reset
@@ -102,6 +104,98 @@ def test_a_session_in_which_an_axis_is_born_is_replayed_to_the_last_bit(home: Ho
         assert "e1" in agent.state.values
     found = replay(home, "last", model=tiny_llama)
     assert found.is_identical and found.turns == 4 and found.changed == ()
+
+
+def test_a_fork_from_before_a_birth_has_no_axis_and_gives_birth_to_it_at_the_same_turn(
+    home: Home, tmp_path: Path, tiny_llama: Any
+) -> None:
+    plant(home, tiny_llama, strength=3.0)
+    said = ("hjk", "lmh", "hjk lmh", "lmh hjk")
+    with Agent.open(home, model=tiny_llama, clock=clock()) as agent:
+        for one in said:
+            agent.turn(one)
+    kept = records(home)
+    born = next(place for place, one in enumerate(kept) if one["kind"] == "emerged")
+    made = fork(home, "last", kept[born - 2]["number"], tmp_path / "before")
+    assert living(made.home) == {} and outlook(made.home).axes == ()
+    cut = Drift.load(made.home.lived / "emergent" / "drift.safetensors")
+    later = Drift.load(home.lived / "emergent" / "drift.safetensors")
+    assert cut.count == TURNS + 1 and cut.turns == later.turns[: TURNS + 1]
+    assert outlook(made.home).looks == outlook(home).looks - 3
+    (*relived,) = relive(made, model=tiny_llama)
+    assert [one.now for one in relived] == [one.was for one in relived] and len(relived) == 3
+    assert [one.state_now for one in relived] == [one.state_was for one in relived]
+    again = records(made.home)
+    assert [one["events"] for one in again] == [one["events"] for one in kept]
+    assert living(made.home) == living(home)
+    assert Drift.load(made.home.lived / "emergent" / "drift.safetensors").turns == later.turns
+
+
+def test_a_fork_from_after_a_birth_has_the_axis_as_it_was_in_force_and_knows_its_age(
+    home: Home, tmp_path: Path, tiny_llama: Any
+) -> None:
+    plant(home, tiny_llama, strength=3.0)
+    with Agent.open(home, model=tiny_llama, clock=clock()) as agent:
+        for one in ("hjk", "lmh", "hjk lmh", "lmh hjk"):
+            agent.live(one)
+    kept = records(home)
+    turn = next(one for one in reversed(kept) if one["kind"] == "lived")
+    made = fork(home, "last", turn["number"], tmp_path / "after")
+    assert living(made.home) == {"e1": turn["made_with"]["axes"]["e1"]}
+    (axis,), (now,) = outlook(made.home).axes, outlook(home).axes
+    assert (axis.name, axis.born, axis.age) == ("e1", now.born, now.age - 1)
+    bare = fork(home, "last", turn["number"], tmp_path / "bare", with_state=False)
+    assert living(bare.home) == living(made.home)
+    with Agent.open(bare.home, model=tiny_llama, session=bare.session) as agent:
+        assert agent.state.values == {"vowels": 0.0, "e1": 0.0}
+        agent.live("hjk")
+        assert Drift.load(bare.home.lived / "emergent" / "drift.safetensors").count == TURNS + 5
+
+
+def test_a_newborn_axis_is_not_filled_by_its_first_turn(home: Home, tiny_llama: Any) -> None:
+    """The planted life lies six deviations of neutral speech away on the axis, as lives on one theme do."""
+    plant(home, tiny_llama, strength=3.0)
+    with Agent.open(home, model=tiny_llama, clock=clock()) as agent:
+        agent.live("hjk")
+        agent.live("lmh")
+        axis = agent.influence.axes["e1"]
+        drift = Drift.load(home.lived / "emergent" / "drift.safetensors")
+        neutral = agent._emergents._spoken_neutrally(SilentProgress())  # type: ignore[union-attr]
+    lived = [axis.project(one + neutral.level) for one in drift.recent[:TURNS]]
+    assert 0.7 < np.median(lived) < 1.3 and max(lived) < 3
+
+
+def test_the_command_is_readable_on_eighty_columns(
+    home: Home, tiny_llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(home, tiny_llama, strength=3.0)
+    with Agent.open(home, model=tiny_llama) as agent:
+        for one in ("hjk", "lmh", "hjk lmh"):
+            agent.live(one)
+    path = home.lived / "emergent" / "emergence.safetensors"
+    emergence, (own, *others) = Emergence.load(path), records(home)
+    session, long = own["session"], "a long thing that somebody said on one of those evenings"
+    loads = tuple((f"{session}:{number}", 0.5 - number / 10) for number in (1, 2))
+    replace(emergence, axes=(replace(emergence.axes[0], born=f"{session}:2", loadings=loads),)).save(path)
+    journal = session_path(home.sessions, session)
+    journal.unlink()
+    for one in (own | {"user": long}, *others):
+        append_record(journal, one)
+
+    def told() -> list[str]:
+        done = CliRunner().invoke(app, ["axes", "emergent", "--home", str(home.folder)])
+        assert done.exit_code == 0, done.output
+        return done.stdout.splitlines()
+
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = told()
+    assert max(map(len, lines)) <= 80 and not any(session in line for line in lines)
+    (row,) = [line for line in lines if "e1" in line.split()[:1]]
+    assert "turn 2" in row
+    first, second = (next(place for place, line in enumerate(lines) if f"turn {n}:" in line) for n in (1, 2))
+    assert second == first + 1 and "+0.400 turn 1: a long thing that somebody" in lines[first]
+    append_record(home.sessions / "20200101-000000-aaaa.jsonl", own | {"session": "20200101-000000-aaaa"})
+    assert any(f"{session}:1" in line for line in told()), "with several sessions each turn has its session's name"
 
 
 def test_without_a_theme_nothing_is_born_and_without_the_setting_nothing_is_gathered(

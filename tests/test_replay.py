@@ -8,7 +8,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ from typer.testing import CliRunner
 
 from overlay import Agent, Home
 from overlay.agent import Listener
+from overlay.audit import audit_lived
 from overlay.cli.command_line import app
 from overlay.errors import ArgumentError, HomeError, RecordDamaged
 from overlay.fork import fork, relive
 from overlay.memory import Memory
 from overlay.model import LanguageModel
 from overlay.records import append_record, read_journal
-from overlay.replay import replay
+from overlay.replay import replay, session_journal
+from overlay.reprogramming import Decision, decisions
 from overlay.session import session_path
 
 pytestmark = pytest.mark.real
@@ -172,7 +174,7 @@ def test_a_fork_knows_what_had_happened_by_then_and_nothing_later(home: Home, tm
     before = {path: path.read_bytes() for path in home.sessions.rglob("*")}
     made = fork(home, "last", 5, tmp_path / "fork")
     assert [one["number"] for one in records(made.home)] == [1, 2, 3, 4, 5]
-    assert [user for user, _, _ in made.follows] == [one["user"] for one in kept[5:] if one["kind"] == "turn"]
+    assert [one.user for one in made.follows] == [one["user"] for one in kept[5:]] and made.replies == 13
     with Agent.open(made.home, dtype="float32", session=made.session) as agent:
         assert dict(agent.state.values) == kept[4]["state_after"] and agent.energies == kept[4]["energies"]
         said = {note.id for note in agent.memory.notes() if note.id.startswith("session:")}
@@ -193,7 +195,63 @@ def test_a_fork_without_state_is_at_rest_and_its_later_turns_show_what_the_state
     assert [turn.user for turn in kept] == [turn.user for turn in rested]
     begun = [records(one.home)[-2]["state_before"]["vowels"] for one in (made, bare)]
     assert begun[0] == records(home)[9]["state_after"]["vowels"] > 0.1 and begun[1] == 0.0
-    assert kept[0].was == rested[0].was == made.follows[0][1]
+    assert kept[0].was == rested[0].was == made.follows[0].reply
+    # Both speak with the luck of the original: what they differ by is the state.
+    luck = [[one["seed"] for one in records(one.home)[-2:]] for one in (made, bare)]
+    assert luck[0] == luck[1] == [one["seed"] for one in records(home)[10:12]]
+
+
+def test_a_relived_fork_with_the_state_kept_gives_the_originals_replies_and_state_to_the_last_bit(
+    home: Home, tmp_path: Path
+) -> None:
+    """It was lived in float32, in two sittings, with a turn that was only read, a reset and times that passed."""
+    original = records(home)
+    for turn, until in ((3, 5), (11, 15)):
+        made = fork(home, "last", turn, tmp_path / f"fork-{turn}")
+        assert made.dtype == "float32"
+        short = replace(made, follows=tuple(one for one in made.follows[: until - turn]))
+        relived = list(relive(short))
+        assert [one.now for one in relived] == [one.was for one in relived] and relived
+        assert not any(one.doubt for one in relived)
+        for was, now in zip(original[:until], records(made.home), strict=True):
+            for fact in ("reply_tokens", "prompt_tokens", "state_after", "doses", "seconds", "seed", "kind"):
+                assert was[fact] == now[fact], (turn, was["number"], fact)
+            # The clock of the second sitting was set back; a fork's goes on.
+            assert was["time"] == now["time"] or was["number"] > 12
+        assert replay(made.home, "last").is_identical
+
+
+def test_where_the_common_turns_come_out_differently_the_originals_replies_are_no_control(
+    home: Home, tmp_path: Path
+) -> None:
+    made = fork(home, "last", 4, tmp_path / "fork")
+    changed = yaml.safe_load((made.home.folder / "agent.yaml").read_text())
+    (made.home.folder / "agent.yaml").write_text(yaml.safe_dump(changed | {"system": "You answer in rhymes."}))
+    other = replace(made, home=Home.open(made.home.folder), follows=made.follows[:1])
+    (relived,) = relive(other)
+    assert "turn 1" in relived.doubt and "agent.yaml changed" in relived.doubt
+
+
+def test_a_fork_takes_the_decisions_of_its_time_and_no_later_ones(home: Home, tmp_path: Path) -> None:
+    kept = records(home)
+    for number, place in enumerate((2, 4, 9), start=1):
+        decision = Decision(number, kept[place]["time"], "vowels", "axis", "dropped", kept[place]["time"])
+        append_record(home.lived / "reprogramming.jsonl", asdict(decision))
+    made = fork(home, "last", 6, tmp_path / "fork")
+    assert decisions(made.home) == decisions(home)[:2] and len(decisions(home)) == 3
+
+
+@pytest.mark.parametrize("place", ["inside", "memory/notes/inside", ".overlay/inside", ".overlay/sessions/../inside"])
+def test_a_fork_inside_the_home_is_refused_and_leaves_nothing(home: Home, place: str) -> None:
+    before = sorted(home.folder.rglob("*"))
+    with pytest.raises(HomeError, match="lies in the home") as told:
+        fork(home, "last", 3, home.folder / place)
+    assert str(home.folder) in told.value.next_step and sorted(home.folder.rglob("*")) == before
+
+
+def test_without_a_turn_a_fork_has_all_of_them_and_follows_nothing(home: Home, tmp_path: Path) -> None:
+    made = fork(home, "last", None, tmp_path / "fork")
+    assert (made.turn, made.follows) == (TURNS, ()) and len(records(made.home)) == TURNS
 
 
 def test_a_fork_never_lies_over_something_and_leaves_nothing_half_made(
@@ -201,8 +259,10 @@ def test_a_fork_never_lies_over_something_and_leaves_nothing_half_made(
 ) -> None:
     with pytest.raises(ArgumentError, match="has no turn 99"):
         fork(home, "last", 99, tmp_path / "fork")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("mine")
     with pytest.raises(HomeError, match="isn't an empty folder"):
-        fork(home, "last", 3, home.folder)
+        fork(home, "last", 3, tmp_path / "full")
 
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("broken")
@@ -219,9 +279,10 @@ def test_a_fork_never_lies_over_something_and_leaves_nothing_half_made(
 def test_the_commands_say_what_was_found(home: Home, tmp_path: Path) -> None:
     run = CliRunner().invoke
     listed = json.loads(run(app, ["sessions", "--home", str(home.folder), "--json"]).stdout)
-    assert [one["turns"] for one in listed] == [TURNS]
+    assert [one["turns"] for one in listed] == [TURNS - 1], "a reset is no turn"
     same = run(app, ["replay", "last", "--home", str(home.folder)])
     assert same.exit_code == 0 and "Identical: 19 turns" in same.stdout
+    assert f"replaying {listed[0]['session']}" in same.stderr and "replaying last" not in same.stderr
     changed = records(home)
     changed[1]["reply_tokens"][0] = 65
     rewrite(home, changed)
@@ -229,7 +290,26 @@ def test_the_commands_say_what_was_found(home: Home, tmp_path: Path) -> None:
     assert differs.exit_code == 6 and json.loads(differs.stdout)["difference"]["where"] == "the reply"
     to = str(tmp_path / "other")
     made = run(app, ["fork", "last", "--turn", "18", "--to", to, "--relive", "--home", str(home.folder), "--json"])
-    assert made.exit_code == 0 and len(json.loads(made.stdout)["relived"]) == 2
+    relived = json.loads(made.stdout)["relived"]
+    assert made.exit_code == 0 and len(relived) == 2
+    made = run(app, ["fork", "last", "--to", f"{to}2", "--relive", "--dtype", "float32", "--home", str(home.folder)])
+    assert made.exit_code == 0 and f"after turn {TURNS}" in made.stdout and "Nothing was said after" in made.stdout
+    refused = run(app, ["fork", "last", "--to", str(home.folder / "in"), "--home", str(home.folder)])
+    assert isinstance(refused.exception, HomeError)
+
+
+def test_a_session_can_be_named_by_its_journal(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = session_path(home.sessions, "last")
+    monkeypatch.chdir(home.folder)
+    for name in (str(path), str(path.relative_to(home.folder)), f".overlay/sessions/{path.name}"):
+        assert session_journal(home, name) == path
+    elsewhere = shutil.copy(path, tmp_path / path.name)
+    for name in (str(elsewhere), f"{home.sessions}/nobody.jsonl"):
+        with pytest.raises(ArgumentError, match="is no journal of a session of"):
+            session_journal(home, name)
+    assert replay(home, str(path)).session == path.stem
+    assert fork(home, str(path), 2, tmp_path / "fork").session == path.stem
+    assert audit_lived(home, str(path)) == audit_lived(home, path.stem)
 
 
 # --- the embedded model --------------------------------------------------------------------------------

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from overlay.cli.console import HERE, DTypeOption, HomeOption
+
+if TYPE_CHECKING:
+    from overlay.home import Home
 
 app = typer.Typer()
 
@@ -39,6 +43,7 @@ def chat(
         from overlay.session import session_path
 
         session = session_path(opened.sessions, session).stem
+        _require_newest(opened, session)
     if plain or not sys.stdin.isatty() or not sys.stdout.isatty():
         from overlay.tui.plain import plain_chat
 
@@ -47,3 +52,18 @@ def chat(
         from overlay.tui import run_chat
 
         run_chat(opened, dtype=dtype, session=session)
+
+
+def _require_newest(home: Home, session: str) -> None:
+    """Refuse an older session as opening the agent would, but before anything slow is loaded."""
+    from overlay.errors import ArgumentError, RecordDamaged
+    from overlay.session import last_record
+
+    # A damaged journal is set aside when the agent is opened; only then is it known which one is the newest.
+    with contextlib.suppress(RecordDamaged):
+        newest = last_record(home.sessions)
+        if newest is not None and newest["session"] != session:
+            raise ArgumentError(
+                f"'{session}' is not the newest session",
+                f"go on with {newest['session']}, or fork the older one: overlay fork {session} --turn N --to DIR",
+            )

@@ -25,7 +25,7 @@ LEAKED = 5
 )
 def audit(
     session: Annotated[
-        str, typer.Argument(metavar="SESSION", help="A session's name, `last`, or the folder of a scenario run.")
+        str, typer.Argument(metavar="SESSION", help="A session's name or journal, `last`, or the folder of a run.")
     ],
     home: HomeOption = HERE,
     threshold: Annotated[
@@ -38,7 +38,8 @@ def audit(
 
     Leaks are words of the state in any inflection (English and Russian), sentences near to it in meaning,
     inner speech and notes where they may not stand, and text or tokens without a source.
-    What the user wrote is no leak.
+    What the user wrote is no leak. Sentences near to the state in what the model itself said prove nothing: they
+    are listed to be read, and don't change the exit code.
     """
     from overlay.audit import audit_lived
     from overlay.home import Home
@@ -56,26 +57,33 @@ def _print(found: Examination) -> None:
     turns = f"{found.turns} turns, " if found.turns else ""
     read = f"{turns}{found.contexts} contexts, {found.segments} segments, {found.tokens} tokens"
     if found.leaks:
-        table = new_table("turn", "context", "source", "leak", "what", "where", "times")
-        for leaks in _grouped(found.leaks):
-            first = leaks[0]
-            table.add_row(
-                str(first.turn or ""),
-                f"{first.place} ({first.purpose})",
-                first.source,
-                first.kind,
-                first.word if first.similarity is None else f"{first.similarity:.2f} to '{first.word}'",
-                first.excerpt,
-                str(len(leaks)),
-            )
-        print_table(table)
+        _print_leaks(found.leaks)
         print(f"{len(found.leaks)} leak{'s' if len(found.leaks) > 1 else ''} in {read}; the same one is listed once.")
     else:
         print(f"No leak in {read}.")
+    if found.doubtful:
+        print("\nTo be read: what the model itself said, near to the state in meaning. It proves no leak.")
+        _print_leaks(found.doubtful)
     for words in found.checked:
         print(f"  looked for: {words}")
     for words in found.unchecked:
         print(f"  NOT looked for: {words}")
+
+
+def _print_leaks(found: tuple[Leak, ...]) -> None:
+    table = new_table("turn", "context", "source", "leak", "what", "where", "times")
+    for leaks in _grouped(found):
+        first = leaks[0]
+        table.add_row(
+            str(first.turn or ""),
+            f"{first.place} ({first.purpose})",
+            first.source,
+            first.kind,
+            first.word if first.similarity is None else f"{first.similarity:.2f} to '{first.word}'",
+            first.excerpt,
+            str(len(leaks)),
+        )
+    print_table(table)
 
 
 def _grouped(leaks: tuple[Leak, ...]) -> list[list[Leak]]:

@@ -278,26 +278,33 @@ def axes_emergent(home: HomeOption = HERE, as_json: JsonOption = False) -> None:
     if not found.on:
         print("Nothing emerges here: agent.yaml has no `emergent` under `state`.")
         return
-    table = new_table("axis", "strength", "p", "stability", "born", "looks", "state", "turns that load most")
+    # Names of sessions fill a line: with one session alone, its turns have numbers enough.
+    sessions = {label.rpartition(":")[0] for label in said}
+    labels = {label: f"turn {label.rpartition(':')[2]}" if len(sessions) == 1 else label for label in said}
+    table = new_table("axis", "strength", "p", "stability", "born", "looks", "state")
+    for column in table.columns:
+        column.no_wrap = True
     for axis in found.axes:
-        loads = [f"{load:+.3f} {label}: {_shortened(said.get(label, ''))}" for label, load in axis.loadings[:3]]
         table.add_row(
             axis.name,
             f"{axis.strength:.3f}",
             f"{axis.p:.3f}",
             "" if axis.stability is None else f"{axis.stability:.2f}",
-            axis.born,
+            labels.get(axis.born, axis.born),
             f"{axis.age}" + (f", missed {axis.missed}" if axis.missed else ""),
             f"{now.get(axis.name, 0.0):+.2f}",
-            "\n".join(loads),
         )
     if found.axes:
         print_table(table)
     else:
         print("No axis has emerged.")
+    for axis in found.axes:
+        print(f"Most of {axis.name} lies in")
+        for label, load in axis.loadings[:3]:
+            print(f"  {load:+.3f} {labels.get(label, label)}: {_shortened(said.get(label, ''), 40)}")
     turns = f"{found.turns} turn{'' if found.turns == 1 else 's'} of inner speech"
     when = "after the next turn" if found.next_look <= 1 else f"in {found.next_look} turns"
-    print(f"{turns}, {found.looks} looks so far; the next one {when}. Strength is in residual norms.")
+    print(f"{turns}, {found.looks} looks so far; the next one {when}.\nStrength is in residual norms.")
 
 
 def _shortened(text: str, length: int = 48) -> str:

@@ -66,6 +66,8 @@ def reprogram(context: typer.Context, home: HomeOption = HERE, as_json: JsonOpti
         )
     else:
         _print_proposal(proposal)
+        if proposal.hindrance:
+            print(f"In the way: {proposal.hindrance}.")
     if log:
         table = new_table("no.", "when", "what", "decision", "why", "evidence")
         for one in log:
@@ -140,10 +142,9 @@ def _print_proposal(proposal: Proposal) -> None:
     left_out = ", ".join(f"{count} {why}" for why, count in sorted(proposal.left_out.items()))
     print(
         f"Proposed: {what} from {len(proposal.pairs)} own texts, each with a twin of calm turns"
-        f"{f' (left out: {left_out})' if left_out else ''}."
+        # What is in the way says it again, and is told below: here, or as the reason of the decision.
+        f"{f' (left out: {left_out})' if left_out and left_out not in proposal.hindrance else ''}."
     )
-    if proposal.hindrance:
-        print(f"In the way: {proposal.hindrance}.")
 
 
 def _print_decision(decision: Decision) -> None:

@@ -17,7 +17,12 @@ app = typer.Typer()
 DIFFERS = 6
 """The exit code when a replay came out differently."""
 
-SessionArgument = Annotated[str, typer.Argument(metavar="SESSION", help="A session's name, or `last`.")]
+LIVED = ("turn", "lived")
+"""The kinds of records in which something was lived; the others say what became of the state or of its axes."""
+
+SessionArgument = Annotated[
+    str, typer.Argument(metavar="SESSION", help="A session's name, `last`, or the path of its journal.")
+]
 HowMany = Annotated[int | None, typer.Option(min=1, help="Only the newest so many.")]
 
 
@@ -35,7 +40,12 @@ def sessions(last: HowMany = None, home: HomeOption = HERE, as_json: JsonOption 
         records = read_journal(opened.sessions / f"{name}.jsonl")
         first = next((record["user"] for record in records if record["user"]), "")
         rows.append(
-            {"session": name, "turns": len(records), "newest": records[-1]["time"] if records else None, "first": first}
+            {
+                "session": name,
+                "turns": sum(record["kind"] in LIVED for record in records),
+                "newest": records[-1]["time"] if records else None,
+                "first": first,
+            }
         )
     if as_json:
         print(json.dumps(rows, ensure_ascii=False))
@@ -94,14 +104,19 @@ def replay(
 )
 def fork(
     session: SessionArgument,
-    turn: Annotated[int, typer.Option(min=1, help="The last turn that both have in common.")],
     to: Annotated[Path, typer.Option(metavar="DIR", help="The fork's home: a new or empty folder.")],
+    turn: Annotated[
+        int | None, typer.Option(min=1, help="The last turn that both have in common; by default the newest.")
+    ] = None,
     without_state: Annotated[
         bool, typer.Option("--without-state", help="Put every accumulator to rest: the counterfactual.")
     ] = False,
     relive: Annotated[
         bool, typer.Option("--relive", help="Say there what was said after that turn, and show both replies.")
     ] = False,
+    dtype: Annotated[
+        str | None, typer.Option(help="With --relive: another number format than the session's own.")
+    ] = None,
     home: HomeOption = HERE,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,20 +128,27 @@ def fork(
     with console_progress() as progress:
         made = make_fork(Home.open(home), session, turn, to, with_state=not without_state, progress=progress)
         relived = []
-        for one in live_again(made, progress=progress) if relive and made.follows else ():
+        for one in live_again(made, dtype=dtype, progress=progress) if relive and made.follows else ():
             relived.append(one)
-            progress.step("reliving", len(relived), len(made.follows))
+            progress.step("reliving", len(relived), made.replies)
     if as_json:
-        facts = {"home": str(made.home.folder), "session": made.session, "turn": turn, "with_state": made.with_state}
+        facts = {
+            "home": str(made.home.folder),
+            "session": made.session,
+            "turn": made.turn,
+            "with_state": made.with_state,
+        }
         print(json.dumps(facts | {"relived": [asdict(one) for one in relived]}, ensure_ascii=False))
         return
     kept = "with the state as it was" if made.with_state else "with the state at rest"
-    print(f"A fork of session {made.session} after turn {turn}, {kept}, in {made.home.folder}.")
+    print(f"A fork of session {made.session} after turn {made.turn}, {kept}, in {made.home.folder}.")
+    if relived and relived[0].doubt:
+        print(f"Don't read `was` as a control: {relived[0].doubt}. Make a second fork with the state to compare with.")
     for one in relived:
         print(f"\n> {one.user}\n  was {_state(one.state_was)}: {one.was}")
         same = "the same" if one.was == one.now else one.now
         print(f"  is  {_state(one.state_now)}: {same}")
-    if relive and not made.follows:
+    if relive and not relived:
         print("Nothing was said after that turn.")
     print(f"Go on: overlay chat --home {to} --session {made.session}")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +14,17 @@ import typer
 from overlay.cli.console import HERE, HomeOption, JsonOption, new_table, print_table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
     from overlay.inner import LivedTurn, StateChange
 
 app = typer.Typer(help="Show, plot and reset the agent's state; no model is loaded.", no_args_is_help=True)
 
 _HALF_BAR = 10
+
+_AXIS_WIDTH, _CAUSE_WIDTH = 8, 12
+"""Where there is little room, these give way before anything else does, but not beyond that."""
 
 
 @app.command("show", epilog="Example: overlay state show --json")
@@ -30,21 +38,22 @@ def state_show(home: HomeOption = HERE, as_json: JsonOption = False) -> None:
         rows = [one.__dict__ | {"last": [_row(turn, change) for turn, change in one.last]} for one in found]
         print(json.dumps(rows, ensure_ascii=False))
         return
-    table = new_table("axis", "now", "-cap to +cap", "rest", "cap", "half-life", "moved last by")
-    for one in found:
-        causes = [f"{change.after - change.before:+.3f} {change.source}: {change.cause}" for _, change in one.last]
-        table.add_row(
-            one.axis,
-            f"{one.value:+.3f}",
-            _bar(one.value, one.cap),
-            f"{one.rest:g}",
-            f"{one.cap:g}",
-            one.half_life,
-            "\n".join(causes) or "nothing yet",
-        )
-    print_table(table)
     if not found:
         print("agent.yaml names no axes under state.")
+        return
+    table = _table("axis", "now", "-cap to +cap", "rest", "cap", "half-life")
+    for one in found:
+        bar = _bar(one.value, one.cap)
+        table.add_row(one.axis, f"{one.value:+.3f}", bar, f"{one.rest:g}", f"{one.cap:g}", one.half_life)
+    print_table(table)
+    print()
+    moves = _table("axis", "moved last", "by")
+    for one in found:
+        if not one.last:
+            moves.add_row(one.axis, "", "nothing yet")
+        for _, change in one.last:
+            moves.add_row(one.axis, f"{change.after - change.before:+.3f}", _cause(change))
+    print_table(moves)
 
 
 @app.command("history", epilog="Example: overlay state history --axis tenderness --last 20")
@@ -62,22 +71,13 @@ def state_history(
     if as_json:
         print(json.dumps([_row(turn, change) for turn, change in found], ensure_ascii=False))
         return
-    table = new_table("when", "session", "turn", "axis", "source", "cause", "z", "before", "after")
-    for turn, change in found:
-        table.add_row(
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(turn.time)),
-            turn.session,
-            str(turn.number),
-            change.axis,
-            change.source,
-            change.cause,
-            "" if change.source in ("time", "reset") else f"{change.z:+.2f}",
-            f"{change.before:+.3f}",
-            f"{change.after:+.3f}",
-        )
-    print_table(table)
     if not found:
         print("Nothing has moved the state yet.")
+    # Its name over a session's changes costs them no width, and stands whole to be copied.
+    for session, moves in groupby(found, key=lambda pair: pair[0].session):
+        print(f"Session {session}\n")
+        print_table(_moves(moves))
+        print()
 
 
 @app.command("plot", epilog="Example: overlay state plot --out state.svg")
@@ -131,6 +131,47 @@ def state_reset(
         print("Nothing was lived here yet: the state is at rest.")
     else:
         print(f"The state is at rest, as turn {record.number} of session {record.session} says.")
+
+
+def _moves(found: Iterable[tuple[LivedTurn, StateChange]]) -> Table:
+    """Changes of one session; its name holds the year."""
+    table = _table("when", "turn", "axis", "by", "z", "before", "after")
+    for turn, change in found:
+        table.add_row(
+            time.strftime("%m-%d %H:%M", time.localtime(turn.time)),
+            str(turn.number),
+            change.axis,
+            _cause(change),
+            "" if change.source in ("time", "reset") else f"{change.z:+.2f}",
+            f"{change.before:+.3f}",
+            f"{change.after:+.3f}",
+        )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    """A table that keeps numbers, times and bars whole where there is little room: causes are cut, axes folded."""
+    table = new_table(*columns)
+    table.show_edge = False
+    table.padding = (0, 1, 0, 0)
+    for column in table.columns:
+        column.no_wrap = column.header not in ("axis", "by")
+        if column.header == "axis":
+            column.overflow, column.min_width = "fold", _AXIS_WIDTH
+        elif column.header == "by":
+            column.min_width = _CAUSE_WIDTH
+        elif column.header == "-cap to +cap":
+            column.min_width = 2 * _HALF_BAR + 1
+        elif column.header not in ("when", "half-life"):
+            column.justify = "right"
+    return table
+
+
+def _cause(change: StateChange) -> Text:
+    """What moved an axis, on one line, cut at the end where there is no room; what people wrote in it is no markup."""
+    from rich.text import Text
+
+    return Text(f"{change.source}: {change.cause}", no_wrap=True, overflow="ellipsis")
 
 
 def _row(turn: LivedTurn, change: StateChange) -> dict[str, Any]:

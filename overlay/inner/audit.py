@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from overlay.axes import ContrastSet
 from overlay.errors import ArgumentError
+from overlay.inner.dialogue import tokens_digest
 from overlay.inner.inflection import Found, WordFinder, is_latin
 from overlay.inner.ledger import Context, LivedContext, Segment, SourcedMessage
 from overlay.inner.paraphrase import THRESHOLDS, define_state, nearness, sentences
@@ -73,7 +74,12 @@ class StateNames:
 
 @dataclass(frozen=True)
 class Examination:
-    """What an audit found, how much it read, and what it looked for or couldn't look for, in words."""
+    """What an audit found, how much it read, and what it looked for or couldn't look for, in words.
+
+    Attributes:
+        doubtful: near-paraphrases in what the model itself said, as a voice or as the agent. That a sentence of its own
+            resembles a definition doesn't prove that the state was put into words: a person has to read it.
+    """
 
     leaks: tuple[Leak, ...]
     turns: int
@@ -82,6 +88,7 @@ class Examination:
     tokens: int
     checked: tuple[str, ...]
     unchecked: tuple[str, ...]
+    doubtful: tuple[Leak, ...] = ()
 
 
 def audit(contexts: Iterable[Context], lexicon: Sequence[str], *, silent: bool = True) -> list[Leak]:
@@ -101,6 +108,7 @@ def examine(
     embedder: Embedder | None = None,
     threshold: float | None = None,
     tokenizer: Any = None,
+    prompts: Sequence[str] | None = None,
     why_no_embedder: str = "no embedder was given",
     why_no_tokenizer: str = "no tokenizer was given",
 ) -> Examination:
@@ -110,12 +118,14 @@ def examine(
         embedder: compares sentences with the definitions of the states; without one they aren't compared.
         threshold: similarity from which a sentence counts as a paraphrase, where none was measured for this embedder.
         tokenizer: that of the model that the session was lived with; without one tokens aren't traced.
+        prompts: for each context, what `tokens_digest` gave for what the model got, for those whose tokens nobody kept.
         why_no_embedder, why_no_tokenizer: what `unchecked` says where there is none.
     """
     checked: list[str] = []
     unchecked: list[str] = []
     auditor = _Auditor([word for state in states for word in state.words])
     leaks = [leak for number, one in enumerate(lived) for leak in auditor.leaks(one.context, number, one.silent)]
+    doubtful: list[Leak] = []
     leaks += [leak for number, one in enumerate(lived) for leak in _repeated_speech(one, number)]
     worded = [f"'{state.axis}' ({len(state.words)} entries)" for state in states if state.words]
     checked += [f"words of {', '.join(worded)} and their inflections"] if worded else []
@@ -124,21 +134,29 @@ def examine(
     if embedder is None:
         unchecked.append(f"near-paraphrases: {why_no_embedder}")
     else:
-        _compare(lived, states, auditor.find, embedder, threshold, leaks, checked, unchecked)
+        _compare(lived, states, auditor.find, embedder, threshold, leaks, doubtful, checked, unchecked)
     if tokenizer is None:
         unchecked.append(f"the source of each token: {why_no_tokenizer}")
         tokens = sum(len(one.tokens or ()) for one in lived)
     else:
-        tokens = _trace(lived, tokenizer, leaks, checked, unchecked)
-    leaks.sort(key=lambda leak: leak.context)
+        tokens = _trace(lived, prompts or [""] * len(lived), tokenizer, leaks, checked, unchecked)
     return Examination(
-        tuple(replace(leak, turn=lived[leak.context].turn, place=lived[leak.context].place) for leak in leaks),
+        _placed(leaks, lived),
         len({one.turn for one in lived}),
         len(lived),
         sum(len(one.context.segments) for one in lived),
         tokens,
         tuple(checked),
         tuple(unchecked),
+        _placed(doubtful, lived),
+    )
+
+
+def _placed(leaks: Sequence[Leak], lived: Sequence[LivedContext]) -> tuple[Leak, ...]:
+    """In order of their contexts, each with the turn and the place of its context."""
+    return tuple(
+        replace(leak, turn=lived[leak.context].turn, place=lived[leak.context].place)
+        for leak in sorted(leaks, key=lambda leak: leak.context)
     )
 
 
@@ -218,8 +236,7 @@ def _repeated_speech(lived: LivedContext, number: int) -> list[Leak]:
     found = []
     for segment in context.segments:
         # What the model itself said twice was not carried over by anybody.
-        is_models_own = segment.source == "reply" or segment.source.endswith(":reply")
-        if segment.is_users_own or is_models_own or segment.kind == "voice":
+        if segment.is_users_own or _is_models_own(segment):
             continue
         text = _spaced(segment.text)
         found += [
@@ -230,6 +247,11 @@ def _repeated_speech(lived: LivedContext, number: int) -> list[Leak]:
     return found
 
 
+def _is_models_own(segment: Segment) -> bool:
+    """Whether the model itself said it: as a voice, or as the agent in a reply, remembered or not."""
+    return segment.kind == "voice" or segment.source == "reply" or segment.source.endswith(":reply")
+
+
 def _compare(
     lived: Sequence[LivedContext],
     states: Sequence[StateNames],
@@ -237,10 +259,14 @@ def _compare(
     embedder: Embedder,
     threshold: float | None,
     leaks: list[Leak],
+    doubtful: list[Leak],
     checked: list[str],
     unchecked: list[str],
 ) -> None:
-    """Add the near-paraphrases of the states' definitions: sentences without a word that is a leak already."""
+    """Add the near-paraphrases of the states' definitions: sentences without a word that is a leak already.
+
+    They are leaks in what somebody gave to the model, and doubtful in what it said by itself.
+    """
     definitions = list(dict.fromkeys(sentence for state in states for sentence in state.definitions))
     if not definitions:
         unchecked.append("near-paraphrases: no state here is defined in words")
@@ -263,7 +289,7 @@ def _compare(
         similarity, definition = near.get(sentence, (0.0, ""))
         if similarity >= limit:
             purpose = lived[number].context.purpose
-            leaks.append(
+            (doubtful if _is_models_own(segment) else leaks).append(
                 Leak(PARAPHRASE, definition, segment.source, purpose, sentence, "", number, similarity=similarity)
             )
     checked.append(
@@ -277,7 +303,12 @@ def _compare(
 
 
 def _trace(
-    lived: Sequence[LivedContext], tokenizer: Any, leaks: list[Leak], checked: list[str], unchecked: list[str]
+    lived: Sequence[LivedContext],
+    prompts: Sequence[str],
+    tokenizer: Any,
+    leaks: list[Leak],
+    checked: list[str],
+    unchecked: list[str],
 ) -> int:
     """Add what the model got and no segment accounts for; returns how many tokens were counted."""
     count = compared = 0
@@ -288,10 +319,15 @@ def _trace(
             unchecked.append(f"the source of each token: {error.problem}")
             return sum(len(one.tokens or ()) for one in lived)
         count += len(sourced.tokens)
-        if one.tokens is None:
+        digest = prompts[number]
+        if one.tokens is None and not digest:
             continue
         compared += 1
-        if one.tokens != sourced.tokens:
+        if one.tokens is None:
+            if digest != tokens_digest(sourced.tokens):
+                excerpt = _opening(one.context.messages[-1].message.text)
+                leaks.append(Leak(UNKNOWN_TOKENS, "other tokens", "", one.context.purpose, excerpt, context=number))
+        elif one.tokens != sourced.tokens:
             pairs = zip(one.tokens, sourced.tokens, strict=False)
             shared = next(
                 (place for place, (got, told) in enumerate(pairs) if got != told),

@@ -5,18 +5,18 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from overlay.documents import Document, read_document
 from overlay.errors import DocumentError
 from overlay.inner.influence import Influence
 from overlay.inner.ledger import Context, Segment, SourcedMessage
-from overlay.inner.state import State, StateChange, StateSettings
+from overlay.inner.state import State, StateChange, StateSettings, mistake_in
 from overlay.model import Avoided, Ban, Completion, Intervention, Row, Sampling
 
 if TYPE_CHECKING:
@@ -69,6 +69,12 @@ class DialogueSettings(Document):
     voices: Annotated[int, Field(ge=1, le=8)] = 2
     depth: Annotated[int, Field(ge=0, le=3)] = 0
     tokens: Annotated[int, Field(ge=1, le=100_000)] = 1024
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, mode: object) -> object:
+        # YAML reads a bare `off` as false.
+        return "off" if mode is False else mode
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,16 @@ class Dialogue:
         return tuple((voice, re.split(r"(?<=[.!?])\s", text, maxsplit=1)[0]) for voice, text in last.items())
 
 
-def read_voices(folder: Path) -> tuple[Voice, ...]:
-    """All voices of a folder, by file name. Raises DocumentError, also when there is none or two have one name."""
+def read_voices(folder: Path, axes: Collection[str] | None = None) -> tuple[Voice, ...]:
+    """All voices of a folder, by file name.
+
+    Args:
+        axes: those that voices may push; None asks nothing.
+
+    Raises:
+        DocumentError: a file is no voice, there is none, two have one name, one consults a voice that isn't there or
+            pushes an axis that isn't; with the file, and its line where it has one.
+    """
     voices: list[Voice] = []
     paths: dict[str, Path] = {}
     for path in sorted(folder.glob("*.yaml")):
@@ -137,11 +151,19 @@ def read_voices(folder: Path) -> tuple[Voice, ...]:
     for voice in voices:
         for place, name in enumerate(voice.consults):
             if name not in known:
-                raise DocumentError(
+                raise mistake_in(
                     paths[voice.name],
-                    None,
+                    ("consults", place),
                     f"consults[{place}] is '{name}', and there is no such voice",
                     f"use one of {sorted(known)}",
+                )
+        for axis in voice.pushes:
+            if axes is not None and axis not in axes:
+                raise mistake_in(
+                    paths[voice.name],
+                    ("pushes", axis),
+                    f"the voice '{voice.name}' pushes the axis '{axis}', which is not under state.axes of agent.yaml",
+                    f"use one of {', '.join(sorted(axes)) or 'none'}, or name it there",
                 )
     if not voices:
         raise DocumentError(
@@ -151,8 +173,8 @@ def read_voices(folder: Path) -> tuple[Voice, ...]:
 
 
 @dataclass(frozen=True)
-class _Turn:
-    """A voice about to speak: where it stands, and what it is asked about."""
+class Asked:
+    """A voice that is asked: within whose dialogues it stands, of what situation, and which frame's question."""
 
     voice: Voice
     within: tuple[str, ...]
@@ -197,7 +219,7 @@ def run_dialogue(
     for number in range(1, dialogue.rounds + 1):
         before = found.state
         turns = [
-            _Turn(voice, (), (Segment("user", situation),), *questions[(found.asked + place) % len(questions)])
+            Asked(voice, (), (Segment("user", situation),), *questions[(found.asked + place) % len(questions)])
             for place, voice in enumerate(voices)
         ]
         found.asked += len(turns)
@@ -244,7 +266,7 @@ class _Progress:
 
     def observe(
         self,
-        said: Sequence[tuple[_Turn, Completion]],
+        said: Sequence[tuple[Asked, Completion]],
         model: LanguageModel,
         influence: Influence,
         settings: StateSettings,
@@ -287,7 +309,7 @@ class _Progress:
 
 
 def _speak(
-    turns: Sequence[_Turn],
+    turns: Sequence[Asked],
     found: _Progress,
     model: LanguageModel,
     influence: Influence,
@@ -297,12 +319,12 @@ def _speak(
     opening: Sequence[SourcedMessage],
     heard: Mapping[str, str],
     forbidden: Sequence[str],
-) -> list[tuple[_Turn, Completion]]:
+) -> list[tuple[Asked, Completion]]:
     """All turns of one depth in one batch; each voice speaks under its own copy of the state."""
     rows = []
     for turn in turns:
         voice = turn.voice
-        context = _context(opening, turn, heard)
+        context = voice_context(opening, turn, heard)
         found.contexts.append(context)
         felt = {axis: value + voice.pushes.get(axis, 0.0) for axis, value in found.state.values.items()}
         intervention = influence.of(replace(found.state, values=felt)).intervention * voice.lean
@@ -329,7 +351,7 @@ def _speak(
                 completion.avoided,
                 completion.tokens,
                 tokens_digest(completion.prompt_tokens),
-                tuple((dose.direction.name, dose.coefficient) for dose in row.intervention.doses),
+                tuple((dose.direction.name, dose.coefficient) for dose in row.intervention.doses if dose.coefficient),
             )
         )
         if not turn.within:
@@ -337,10 +359,10 @@ def _speak(
     return list(zip(turns, completions, strict=True))
 
 
-def _consultations(said: Sequence[tuple[_Turn, Completion]], consulted: Mapping[str, Voice]) -> list[_Turn]:
+def _consultations(said: Sequence[tuple[Asked, Completion]], consulted: Mapping[str, Voice]) -> list[Asked]:
     """The copies that are asked next: no voice consults itself, nor one that it is being consulted by."""
     return [
-        _Turn(
+        Asked(
             consulted[name],
             (*turn.within, turn.voice.name),
             (*turn.situation, Segment(f"voice:{turn.voice.name}", f"\nA thought: {completion.text}")),
@@ -354,7 +376,12 @@ def _consultations(said: Sequence[tuple[_Turn, Completion]], consulted: Mapping[
     ]
 
 
-def _context(opening: Sequence[SourcedMessage], turn: _Turn, heard: Mapping[str, str]) -> Context:
+def voice_context(opening: Sequence[SourcedMessage], turn: Asked, heard: Mapping[str, str]) -> Context:
+    """What a voice has before it when it speaks: the opening, its situation, the others' words, mask and question.
+
+    Args:
+        heard: by voice, what was said in the round before; its own words are left out.
+    """
     others = [
         Segment(f"voice:{name}", f"\nAnother thought: {text}")
         for name, text in heard.items()

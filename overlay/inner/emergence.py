@@ -9,7 +9,8 @@ components before it: a theme goes one way, while lives that merely vary more, o
 
 What it is compared with. Life turns and neutral samples are pooled and shuffled: turns that belong together no more
 than the agent's neutral speech does. Component k is compared with component k of each shuffle. Looking again and again
-would find something sooner or later: an axis is born only when two looks in a row pass and find the same direction.
+would find something sooner or later: an axis is born only when two looks in a row pass and find the same direction,
+and only if drift along it is large enough to matter (`EmergenceSettings.strength`).
 In simulated lives of 40 turns without a theme (Gaussian, correlated between blocks, variances falling like 1/k; the
 default settings, 300 lives) 3% pass some look and 0.3% give birth; with p 0.02, 4% do, with p 0.05, 7%. With turns that
 resemble their neighbours (autoregression of 0.3 and 0.6, 100 lives each) and with a theme of its own for every turn
@@ -203,10 +204,10 @@ class Emergence:
         waiting: list[NDArray[np.float32]] = []
         next_number = self.next_number
         for vectors, p in now.fresh[: settings.components - len(axes)]:
-            if not view.is_among(vectors, self.candidates):
+            strength, loadings = view.loadings(vectors)
+            if strength < settings.strength or not view.is_among(vectors, self.candidates):
                 waiting.append(vectors)
                 continue
-            strength, loadings = view.loadings(vectors)
             axes.append(EmergentAxis(f"e{next_number}", vectors, strength, p, None, turn, loadings=loadings))
             most = ", ".join(label for label, _ in loadings[:3])
             words = (
@@ -225,7 +226,51 @@ class Emergence:
         )
         return later, tuple(events)
 
-    def _require(self, drift: Drift, neutral: InnerNeutral, blocks: Sequence[int] | None) -> list[int]:
+    def as_of(
+        self,
+        drift: Drift,
+        axes: Mapping[str, Axis],
+        events: Sequence[Mapping[str, str]],
+        neutral: InnerNeutral,
+        settings: EmergenceSettings,
+        seed: int,
+        blocks: Sequence[int] | None = None,
+    ) -> Emergence:
+        """What had emerged at an earlier time, as far as what happened to axes until then tells it.
+
+        Axes that have gone on since are again as they were put in force. Candidates are looked for anew.
+
+        Args:
+            drift: as it was then. axes: those in force then. events: all until then, oldest first.
+            seed: as `look` takes it.
+
+        Raises:
+            WrongBaseModel, ArgumentError: as `look` does.
+        """
+        earlier = drift.count - len(drift.turns)
+        every = settings.every
+        seen = drift.count - (drift.count - self.seen) % every if self.seen > drift.count else self.seen
+        if events and events[-1]["turn"] in drift.turns:
+            seen = earlier + drift.turns.index(events[-1]["turn"]) + 1
+            if not axes:
+                # Looks at which no axis lives or is born are told by nobody.
+                seen += (drift.count - seen) // every * every
+        looks = max(0, self.looks - (self.seen - seen) // every)
+        born = [int(one["axis"].removeprefix("e")) for one in events if one["kind"] == "born"]
+        next_number = max([*born, *(int(name.removeprefix("e")) for name in axes)], default=0) + 1
+        found = replace(self, axes=(), candidates=None, next_number=next_number, looks=looks, seen=seen if looks else 0)
+        view = _View(drift, neutral, found._require(drift, neutral, blocks, fewest=1)) if drift.turns else None
+        found = replace(found, axes=tuple(_told_axis(axis, events, view) for axis in axes.values()))
+        then = _up_to(drift, seen - earlier)
+        if not looks or len(then.turns) < FEWEST_TURNS:
+            return found
+        return replace(
+            found, candidates=found.look(then, neutral, settings, then.turns[-1], seed, blocks)[0].candidates
+        )
+
+    def _require(
+        self, drift: Drift, neutral: InnerNeutral, blocks: Sequence[int] | None, fewest: int = FEWEST_TURNS
+    ) -> list[int]:
         digests = {self.model_digest, drift.model_digest, neutral.model_digest}
         if len(digests) > 1:
             raise WrongBaseModel(
@@ -237,8 +282,8 @@ class Emergence:
             raise ArgumentError(
                 f"drift {drift.mean.shape} and neutral inner speech {neutral.level.shape}", f"give shape {shape}"
             )
-        if len(drift.recent) < FEWEST_TURNS:
-            raise ArgumentError(f"{len(drift.recent)} turns of drift", f"look after {FEWEST_TURNS} or more")
+        if len(drift.recent) < fewest:
+            raise ArgumentError(f"{len(drift.recent)} turns of drift", f"look after {fewest} or more")
         if blocks is None:
             from overlay.axes.build import reading_blocks, steering_blocks  # brings torch
 
@@ -331,18 +376,12 @@ class _View:
     """The drift as one look sees it: in residual norms, from the mean of neutral inner speech, recent turns only."""
 
     def __init__(self, drift: Drift, neutral: InnerNeutral, blocks: list[int]) -> None:
-        half_life = drift.settings.half_life
-        count = len(drift.recent)
-        ages = np.arange(count - 1, -1, -1.0)
-        # By the clock, all that is kept weighs alike: a drift doesn't know its time.
-        weights = 2.0 ** (-ages / half_life.amount) if half_life.unit == "turns" else np.ones(count)
-        kept = weights >= FADED
-        kept[-FEWEST_TURNS:] = True
+        kept, weights = _weights(drift)
         norms = neutral.norms.astype(np.float64)[:, None]
         still = neutral.drifts.astype(np.float64) / norms
         self.blocks = blocks
         self.turns = [turn for turn, is_kept in zip(drift.turns, kept, strict=True) if is_kept]
-        self.weights = weights[kept] / weights[kept].sum()
+        self.weights = weights
         self.neutral = still - still.mean(0)
         self.life = drift.recorded[kept] / norms - still.mean(0)
 
@@ -423,6 +462,47 @@ class _View:
         values = values.clip(min=0)
         ridge = RIDGE * values.mean() or 1.0
         return np.asarray(turns * np.sqrt(values / (values + ridge)))
+
+
+def _weights(drift: Drift) -> tuple[NDArray[np.bool_], Floats]:
+    """Which of the kept drifts a look sees, and what each of these weighs; all of them together weigh 1."""
+    half_life = drift.settings.half_life
+    count = len(drift.recent)
+    ages = np.arange(count - 1, -1, -1.0)
+    # By the clock, all that is kept weighs alike: a drift doesn't know its time.
+    weights = 2.0 ** (-ages / half_life.amount) if half_life.unit == "turns" else np.ones(count)
+    kept = weights >= FADED
+    kept[-FEWEST_TURNS:] = True
+    return kept, weights[kept] / weights[kept].sum()
+
+
+def _up_to(drift: Drift, turns: int) -> Drift:
+    """The drift as a look saw it after its first so many kept turns."""
+    turns = max(0, turns)
+    left_out = len(drift.turns) - turns
+    return replace(drift, recent=drift.recent[:turns], turns=drift.turns[:turns], count=drift.count - left_out)
+
+
+def _told_axis(axis: Axis, events: Sequence[Mapping[str, str]], view: _View | None) -> EmergentAxis:
+    """An axis in force as what happened to it tells it."""
+    own = [one for one in events if one["axis"] == axis.name]
+    birth = max((place for place, one in enumerate(own) if one["kind"] == "born"), default=-1)
+    looks = [one["kind"] for one in own[birth + 1 :]]
+    missed = next((place for place, kind in enumerate(reversed(looks)) if kind != "missed"), len(looks))
+    vectors = _frozen(np.array(axis.direction.vectors, np.float32))
+    strength, loadings = view.loadings(vectors) if view else (0.0, ())
+    chance = axis.evidence.chance
+    return EmergentAxis(
+        axis.name,
+        vectors,
+        strength,
+        float("nan") if chance is None else chance,
+        None,
+        own[birth]["turn"] if birth >= 0 else "",
+        len(looks),
+        missed,
+        loadings,
+    )
 
 
 def _average(weights: Floats) -> tuple[Floats, Floats]:
@@ -526,10 +606,11 @@ def calibrated(
     model: LanguageModel,
     gauge: VolatilityGauge,
     neutral: InnerNeutral,
+    drift: Drift,
     budget: float = 0.15,
     progress: Progress | None = None,
 ) -> Axis:
-    """Make an axis that accumulators and doses can use: what it reads on neutral inner speech, a dose for `budget`.
+    """Make an axis that accumulators and doses can use: what it reads on inner speech, and a dose for `budget`.
 
     Its evidence is the chance that it was born with; it has no texts and no words.
 
@@ -537,26 +618,29 @@ def calibrated(
         WrongBaseModel: the neutral inner speech is of another model, or the axis doesn't fit this one.
         ArgumentError: the budget can't be spent, or it has no direction where axes act.
     """
-    from overlay.axes.axis import project
     from overlay.axes.build import reading_blocks, steering_blocks  # brings torch
 
-    if neutral.model_digest != model.digest or emergent.vectors.shape != (model.layers, model.width):
+    if {neutral.model_digest, drift.model_digest} != {model.digest} or emergent.vectors.shape != (
+        model.layers,
+        model.width,
+    ):
         raise WrongBaseModel(
-            f"'{emergent.name}' or the neutral inner speech is of another model than {model.name}", _NEXT_STEP
+            f"'{emergent.name}', its drift or the neutral inner speech is of another model than {model.name}",
+            _NEXT_STEP,
         )
     blocks, reading = steering_blocks(model.layers), reading_blocks(model.layers)
     if not emergent.vectors[sorted({*blocks, *reading})].any(axis=1).all():
         raise ArgumentError(f"'{emergent.name}' has no direction at some of the blocks where axes act", _NEXT_STEP)
     direction = Direction(emergent.name, emergent.vectors.copy(), neutral.norms.copy())
-    readings = [project(sample, direction, reading) for sample in neutral.samples]
+    mean, deviation = reading_scale(direction, reading, neutral, drift)
     return Axis(
         name=emergent.name,
         method=EMERGENT,
         direction=direction,
         blocks=blocks,
         reading_blocks=reading,
-        neutral_mean=float(np.mean(readings)),
-        neutral_deviation=float(np.std(readings, ddof=1)),
+        neutral_mean=mean,
+        neutral_deviation=deviation,
         model_name=model.name,
         model_digest=model.digest,
         data_digest=emergent.digest,
@@ -564,6 +648,27 @@ def calibrated(
         evidence=Evidence(chance=emergent.p),
         calibration=calibrate(direction, blocks, gauge, budget, progress),
     )
+
+
+def reading_scale(
+    direction: Direction, blocks: tuple[int, ...], neutral: InnerNeutral, drift: Drift
+) -> tuple[float, float]:
+    """What an emergent axis reads as 0, and what it reads as 1: the mean of neutral inner speech, and one deviation.
+
+    The deviation is that of neutral inner speech or, where that is more, how far the life that the axis was born of
+    lies from its mean (root mean square, recent turns weighing more). That life lies many neutral deviations away, all
+    on one side: measured in those, each utterance would read about as much as any can, and one turn would fill the
+    accumulator. So 1 is what this life has been so far, and only what goes beyond it reads as more.
+    """
+    from overlay.axes.axis import project
+
+    readings = [project(sample, direction, blocks) for sample in neutral.samples]
+    mean, deviation = float(np.mean(readings)), float(np.std(readings, ddof=1))
+    if drift.recent:
+        kept, weights = _weights(drift)
+        lived = np.array([project(one + neutral.level, direction, blocks) for one in drift.recorded[kept]])
+        deviation = max(deviation, float(np.sqrt(weights @ (lived - mean) ** 2)))
+    return mean, deviation
 
 
 def _frozen(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,11 +16,11 @@ _KEYS = {entry.name for entry in fields(StateChange)}
 
 @dataclass(frozen=True)
 class LivedTurn:
-    """What one journalled turn did to the state.
+    """What one journalled record did to the state: a turn, or what happened to the state between two turns.
 
     Attributes:
         time: epoch seconds.
-        kind: "turn", "lived", or "reset" for a state that was put back to rest.
+        kind: "turn", "lived", "reset" for a state that was put back to rest, or "emerged" for axes that came or went.
         before, after: the accumulators' values by axis.
     """
 
@@ -32,13 +32,18 @@ class LivedTurn:
     after: Mapping[str, float]
     changes: tuple[StateChange, ...]
 
+    @property
+    def is_turn(self) -> bool:
+        """Whether something was read in it: resets, and looks at what has emerged, are journalled beside the turns."""
+        return self.kind in ("turn", "lived")
+
     def moves(self, axis: str | None = None) -> tuple[StateChange, ...]:
         """The changes that moved something, of one axis or of all, in their order."""
         return tuple(change for change in self.changes if change.before != change.after and axis in (None, change.axis))
 
 
 def read_history(sessions: Path) -> tuple[LivedTurn, ...]:
-    """Every turn of every journal in a folder, oldest first. Raises RecordDamaged."""
+    """Every record of every journal in a folder, oldest first. Raises RecordDamaged."""
     turns = [_read(path, record) for path in sorted(sessions.glob("*.jsonl")) for record in read_journal(path)]
     return tuple(sorted(turns, key=lambda turn: turn.time))
 

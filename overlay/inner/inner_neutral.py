@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overlay.errors import ArgumentError, RecordDamaged, WrongBaseModel
-from overlay.inner.dialogue import Voice, _context, _Turn
+from overlay.inner.dialogue import Asked, Voice, voice_context
 from overlay.inner.drift import neutral_activations
 from overlay.inner.ledger import Segment, SourcedMessage
 from overlay.model import Row, Sampling
@@ -278,10 +278,10 @@ def gather_inner_neutral(
         for place in range(min(speakers, len(voices))):
             voice = voices[(number + place) % len(voices)]
             frame, question = questions[(number * speakers + place) % len(questions)]
-            turn = _Turn(voice, (), (Segment("user", subject),), frame, question)
+            asked = Asked(voice, (), (Segment("user", subject),), frame, question)
             rows.append(
                 Row(
-                    _context(opening, turn, {}).chat,
+                    voice_context(opening, asked, {}).chat,
                     sampling=Sampling(voice.max_tokens, voice.temperature, top_p=0.95),
                     seed=_seed(seed, number, place),
                 )

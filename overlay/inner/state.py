@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, RootModel, model_validator
 
-from overlay.documents import Document, MistakeAt
-from overlay.errors import ArgumentError
+from overlay.documents import Document, Location, MistakeAt, read_document
+from overlay.errors import ArgumentError, DocumentError
 from overlay.inner.drift import DriftSettings
 from overlay.inner.effects import FadeIn, NoteFocus, ReplyTemperature, Waking
 from overlay.inner.emergence_settings import EmergenceSettings
@@ -109,6 +110,43 @@ class StateSettings(Document):
             if name in names[:place]:
                 raise MistakeAt(("fades_in", place, "adapter"), f"the adapter '{name}' fades in along an axis already")
         return self
+
+    def require_known(
+        self, path: Path, *, frames: Collection[str], adapters: Collection[str], worn: Collection[str]
+    ) -> None:
+        """Raise DocumentError unless what these settings name is there to be used.
+
+        Args:
+            path: the agent.yaml that they stand in under `state`; the error says its line.
+            frames, adapters: the names that there are.
+            worn: adapters that are worn always, and so can't fade in.
+        """
+        named = [(("pushes", frame), frame) for frame in self.pushes]
+        waking = [(("wakes", place, "frame"), one.frame) for place, one in enumerate(self.wakes)]
+        for where, frame in (*named, *waking):
+            if frame not in frames:
+                raise mistake_in(
+                    path,
+                    ("state", *where),
+                    f"state speaks of the frame '{frame}', and there is none",
+                    f"use one of {', '.join(sorted(frames)) or 'none'}",
+                )
+        for place, one in enumerate(self.fades_in):
+            where = ("state", "fades_in", place, "adapter")
+            if one.adapter in worn:
+                raise mistake_in(
+                    path,
+                    where,
+                    f"the adapter '{one.adapter}' is worn always and can't fade in",
+                    "take it out of `adapter`, or out of `state.fades_in`",
+                )
+            if one.adapter not in adapters:
+                raise mistake_in(
+                    path,
+                    where,
+                    f"state fades in the adapter '{one.adapter}', and there is none",
+                    f"use one of {', '.join(sorted(adapters)) or 'none'}, or write a recipe for it",
+                )
 
     def weight(self, axis: str, source: Source) -> float:
         """How much an observation from this source counts on this axis."""
@@ -296,6 +334,23 @@ class State:
     def distance(self, other: State) -> float:
         """Largest difference of any accumulator."""
         return max((abs(value - other.values.get(name, 0.0)) for name, value in self.values.items()), default=0.0)
+
+
+def mistake_in(path: Path, place: Location, problem: str, next_step: str) -> DocumentError:
+    """What to raise for a mistake that only the rest of the home shows, in a file that was read: with its line."""
+
+    class Mistaken(RootModel[Any]):
+        @model_validator(mode="before")
+        @classmethod
+        def _stands_there(cls, content: Any) -> Any:
+            raise MistakeAt(place, problem)
+
+    line = None
+    try:
+        read_document(path, Mistaken)
+    except DocumentError as error:
+        line = error.line
+    return DocumentError(path, line, problem, next_step)
 
 
 def _steps(changes: Iterable[StateChange]) -> Iterator[list[StateChange]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from overlay.inner.history import LivedTurn
@@ -47,20 +48,22 @@ _SETTINGS = {
 def draw_state(history: Sequence[LivedTurn], settings: StateSettings, file_format: Literal["svg", "png"]) -> bytes:
     """Each axis of the settings over all turns, as the content of a file.
 
-    A turn's mark says which source moved the axis furthest in it; grey lines separate sessions.
+    A turn's mark says which source moved the axis furthest in it; a reset is a jump at the turn that it followed; grey
+    lines separate sessions.
     """
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     names = list(settings.axes)
+    placed = placed_turns(history)
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=(9, 1.2 + 1.9 * max(1, len(names))), layout="constrained")
         panels = figure.subplots(max(1, len(names)), 1, sharex=True, squeeze=False)[:, 0]
         used: set[Origin] = set()
         for panel, name in zip(panels, names, strict=False):
-            used |= _draw_axis(panel, name, history, settings)
-        if not history or not names:
+            used |= _draw_axis(panel, name, placed, settings)
+        if not placed or not names:
             panels[0].annotate(
                 "nothing was lived yet", (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color=_GREY
             )
@@ -80,7 +83,18 @@ def draw_state(history: Sequence[LivedTurn], settings: StateSettings, file_forma
     return buffer.getvalue()
 
 
-def _draw_axis(panel: Any, name: str, history: Sequence[LivedTurn], settings: StateSettings) -> set[Origin]:
+def placed_turns(history: Sequence[LivedTurn]) -> tuple[tuple[int, LivedTurn], ...]:
+    """Turns by how manieth they are, from 1; a reset stands where the turn before it does, and all else is left out."""
+    placed: list[tuple[int, LivedTurn]] = []
+    count = 0
+    for turn in history:
+        count += turn.is_turn
+        if turn.is_turn or turn.kind == "reset":
+            placed.append((count, turn))
+    return tuple(placed)
+
+
+def _draw_axis(panel: Any, name: str, placed: Sequence[tuple[int, LivedTurn]], settings: StateSettings) -> set[Origin]:
     accumulator = settings.axes[name]
     panel.set_title(name)
     panel.set_ylim(-1.08 * accumulator.cap, 1.08 * accumulator.cap)
@@ -88,10 +102,11 @@ def _draw_axis(panel: Any, name: str, history: Sequence[LivedTurn], settings: St
         panel.axhline(cap, color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)))
     panel.axhline(accumulator.rest, color=_PALE, linewidth=1)
     panel.set_ylabel("budget doses")
-    for place in range(1, len(history)):
-        if history[place].session != history[place - 1].session:
-            panel.axvline(place + 0.5, color=_PALE, linewidth=1)
-    shown = [(place, turn) for place, turn in enumerate(history, start=1) if name in turn.after]
+    turns = [(place, turn) for place, turn in placed if turn.is_turn]
+    for (_, earlier), (place, turn) in pairwise(turns):
+        if turn.session != earlier.session:
+            panel.axvline(place - 0.5, color=_PALE, linewidth=1)
+    shown = [(place, turn) for place, turn in placed if name in turn.after]
     panel.plot([place for place, _ in shown], [turn.after[name] for _, turn in shown], color=_INK, linewidth=1.2)
     used: set[Origin] = set()
     for place, turn in shown:

@@ -21,7 +21,7 @@ from overlay.audit import audit_lived
 from overlay.cli import main
 from overlay.errors import ArgumentError, RecordDamaged
 from overlay.home import Home
-from overlay.inner import StateNames, audit, lived_contexts
+from overlay.inner import StateNames, audit, lived_contexts, source_tokens
 from overlay.model import LanguageModel
 from overlay.records import append_record, read_journal, write_record
 from overlay.scenarios import run_scenario
@@ -116,7 +116,7 @@ def test_ten_clean_sessions_give_no_alarm(home: Home) -> None:
         found = audit_lived(home, name)
         assert found.leaks == () and found.unchecked == ()
         assert found.turns == 2 and found.contexts == 6 and found.segments > 20 and found.tokens > 1000
-        assert "the source of each token (2 of 6 contexts against what the model got)" in found.checked
+        assert "the source of each token (6 of 6 contexts against what the model got)" in found.checked
         assert any("near-paraphrases" in one for one in found.checked)
 
 
@@ -176,6 +176,11 @@ PLANTED = {
         "unknown source",
         "elsewhere",
     ),
+    "another prompt for a voice": (
+        lambda one: one["inner_speech"][0].update(prompt="0" * 24),
+        "unknown tokens",
+        "",
+    ),
     "tokens from nowhere": (lambda one: one["prompt_tokens"].insert(40, 99), "unknown tokens", ""),
 }
 
@@ -200,7 +205,32 @@ def test_leaks_are_listed_with_turn_context_source_and_excerpt(overlay: Callable
     assert done.code == LEAKED
     (line,) = [line for line in done.out.splitlines() if "frame:ledger" in line]
     assert line.split()[0] == "2" and "1 (voice:" in line and "state word" in line and "Count the vowels." in line
-    assert "1 leak in 2 turns, 6 contexts" in done.out
+    # The model never got these words: its prompt is another one than the segments tell.
+    assert "unknown tokens" in done.out and "2 leaks in 2 turns, 6 contexts" in done.out
+
+
+def test_what_a_voice_said_that_is_only_near_to_the_state_is_to_be_read_and_no_leak(
+    overlay: Callable[..., Done], home: Home
+) -> None:
+    near = "Wide sounds that somebody makes."
+    plant(home, lambda one: reply(one).append({"source": "reply", "text": f" {near}"}))
+    records = read_journal(newest(home))
+    tokens = source_tokens(lived_contexts(records)[-1].context, byte_tokenizer()).tokens
+    plant(home, lambda one: one.update(prompt_tokens=list(tokens)))
+    done = overlay("audit", "last", "--home", home.folder)
+    assert done.code == 0 and done.out.startswith("No leak in 2 turns")
+    heading, line = done.out.index("To be read"), done.out.index(near)
+    assert heading < line
+    found = json.loads(overlay("audit", "last", "--home", home.folder, "--json").out)
+    assert found["leaks"] == [] and [one["excerpt"] for one in found["doubtful"]] == [near]
+
+
+def test_an_axis_that_nobody_named_is_told_as_such(home: Home) -> None:
+    plant(home, lambda one: one["state_after"].update(e1=0.1))
+    assert any("'e1': the home has no contrast set" in one for one in audit_lived(home, "last").unchecked)
+    write_record(home.lived / "emergent" / "axes" / "digest" / "e1.safetensors", b"")
+    found = audit_lived(home, "last").unchecked
+    assert "words of 'e1': it emerged, and nobody named it" in found
 
 
 def test_spoken_inner_speech_may_stand_in_a_reply(home: Home) -> None:

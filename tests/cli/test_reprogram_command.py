@@ -139,6 +139,15 @@ def test_what_is_in_the_way_is_told_and_dropped_without_a_model(overlay: Overlay
     assert "dropped" in overlay("--home", home.folder).words
 
 
+def test_what_was_left_out_is_told_once(overlay: Overlay, tmp_path: Path) -> None:
+    home = create_home(tmp_path / "home", model="no-such-model")
+    live(home, [1.0] * 5, [("e", "")] * 5)
+    for words in ((), ("run", "--dry-run"), ("run",)):
+        told = overlay(*words, "--home", home.folder).words
+        assert told.count("left out:") == told.count("too short") == 1, told
+        assert told.count("0 own texts have a twin") == 1
+
+
 def test_an_option_that_would_be_overlooked_is_refused(overlay: Overlay, tmp_path: Path) -> None:
     done = overlay("--home", tmp_path, "run")
     assert done.code == 2 and "--home" in done.told and "overlay reprogram run --home" in done.told

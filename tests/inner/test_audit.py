@@ -27,6 +27,7 @@ from overlay.inner import (
     examine,
     read_voices,
     source_tokens,
+    tokens_digest,
 )
 from overlay.memory import SentenceEmbedder
 from overlay.model import neutral_texts
@@ -188,6 +189,29 @@ def test_a_sentence_below_the_threshold_or_of_the_user_is_none() -> None:
     assert paraphrased("user", "At all now no noise!", threshold=0.9) == []
 
 
+@pytest.mark.parametrize("purpose", ["voice:witness", "reply"])
+@pytest.mark.parametrize("source", ["voice:witness", "reply", "note:session:a:turn:1:reply"])
+def test_what_the_model_said_by_itself_is_doubtful_when_it_is_only_near_and_a_leak_when_it_names_the_state(
+    source: str, purpose: str
+) -> None:
+    def told(text: str) -> tuple[list[str], list[tuple[str, int, int]]]:
+        lived = [LivedContext(context((source, text), purpose=purpose), turn=4, place=2, silent=False)]
+        found = examine(lived, [STATE], embedder=Letters(), threshold=0.99)
+        leaks = [one.kind for one in found.leaks if one.kind != "misplaced note"]
+        return leaks, [(one.kind, one.turn, one.place) for one in found.doubtful]
+
+    assert told("At all now no noise!") == ([], [("near-paraphrase", 4, 2)])
+    assert told("So hush, all of you.") == (["state word"], [])
+
+
+@pytest.mark.parametrize("source", ["system", "mask:witness", "frame:ledger", "note:vault:a", "template"])
+def test_what_was_given_to_the_model_is_a_leak_when_it_is_only_near(source: str) -> None:
+    for purpose in ("voice:witness", "reply"):
+        lived = [LivedContext(context((source, "At all now no noise!"), purpose=purpose))]
+        found = examine(lived, [STATE], embedder=Letters(), threshold=0.99)
+        assert "near-paraphrase" in [leak.kind for leak in found.leaks] and found.doubtful == ()
+
+
 def test_a_sentence_that_holds_a_word_of_the_state_is_told_once() -> None:
     (leak,) = paraphrased("frame:ledger", "No noise at all now, hush.", threshold=0.5)
     assert (leak.kind, leak.word) == ("state word", "hush")
@@ -273,6 +297,17 @@ def test_tokens_that_no_segment_accounts_for_are_found_at_the_first_of_them() ->
     (leak,) = found.leaks
     assert (leak.kind, leak.turn, leak.place) == ("unknown tokens", 3, 2) and "Be tender" in leak.excerpt
     assert found.tokens == 2 * len(tokens)
+
+
+def test_a_context_whose_tokens_nobody_kept_is_traced_by_their_digest() -> None:
+    tokenizer = byte_tokenizer()
+    got = context(("system", "Plain. "), ("mask:a", "You count."), purpose="voice:a")
+    digest = tokens_digest(source_tokens(got, tokenizer).tokens)
+    told = context(("system", "Plain. "), ("mask:a", "You see."), purpose="voice:a")
+    lived = [LivedContext(got, 3, 1), LivedContext(told, 3, 2), LivedContext(told, 3, 3)]
+    found = examine(lived, [], tokenizer=tokenizer, prompts=[digest, digest, ""])
+    assert [(leak.kind, leak.turn, leak.place) for leak in found.leaks] == [("unknown tokens", 3, 2)]
+    assert any("2 of 3 contexts" in one for one in found.checked)
 
 
 def test_an_examination_says_how_much_it_read_and_what_it_could_not_look_for() -> None:

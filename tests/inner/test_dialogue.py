@@ -9,6 +9,7 @@ import pytest
 from toy_axis import BUDGET
 
 from overlay.axes import Axis
+from overlay.documents import parse_document
 from overlay.errors import DocumentError
 from overlay.inner import (
     Accumulator,
@@ -284,5 +285,31 @@ def test_two_voices_of_one_name_are_refused(tmp_path: Path) -> None:
 
 def test_a_consulted_voice_that_does_not_exist_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("name: a\ndescription: x\nmask: You are.\nconsults: [nobody]\n")
-    with pytest.raises(DocumentError, match=r"a\.yaml: consults\[0\] is 'nobody'"):
+    with pytest.raises(DocumentError, match=r"a\.yaml:4: consults\[0\] is 'nobody'"):
         read_voices(tmp_path)
+
+
+def test_a_voice_that_pushes_an_axis_that_is_not_there_is_told_with_its_line(tmp_path: Path) -> None:
+    written = "name: a\ndescription: x\nmask: You are.\npushes:\n  calm: 0.5\n  clam: 0.5\n"
+    (tmp_path / "a.yaml").write_text(written)
+    with pytest.raises(DocumentError, match=r"a\.yaml:6: the voice 'a' pushes the axis 'clam'") as caught:
+        read_voices(tmp_path, {"calm", "joy"})
+    assert "calm, joy" in caught.value.next_step
+    with pytest.raises(DocumentError, match=r"a\.yaml:5: .*'calm'"):
+        read_voices(tmp_path, ())
+    (voice,) = read_voices(tmp_path, {"calm", "clam"})
+    assert read_voices(tmp_path) == (voice,) and voice.pushes == {"calm": 0.5, "clam": 0.5}
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", ["off", '"off"', "Off", "false"])
+def test_off_may_be_written_bare(written: str) -> None:
+    assert parse_document(f"mode: {written}", DialogueSettings, "agent.yaml").mode == "off"
+
+
+@pytest.mark.parametrize("written", ["on", "true", "0", "loud"])
+def test_what_is_no_mode_is_still_refused(written: str) -> None:
+    with pytest.raises(DocumentError, match=r"agent\.yaml:1: mode"):
+        parse_document(f"mode: {written}", DialogueSettings, "agent.yaml")

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from toy_axis import BUDGET
 
 from overlay.axes import Evidence, load_axis
+from overlay.axes.axis import project
 from overlay.errors import ArgumentError, AxisUnproven, RecordDamaged, WrongBaseModel
 from overlay.inner import Drift, DriftSettings, Influence, State, Voice
-from overlay.inner.emergence import Emergence, EmergenceSettings, Event, calibrated
+from overlay.inner.emergence import Emergence, EmergenceSettings, Event, calibrated, reading_scale
 from overlay.inner.inner_neutral import (
     FEWEST_SAMPLES,
     SUBJECTS,
@@ -24,9 +25,10 @@ from overlay.inner.inner_neutral import (
     setup_digest,
 )
 from overlay.inner.ledger import Segment, SourcedMessage
-from overlay.model import VolatilityGauge, neutral_texts
+from overlay.model import Direction, VolatilityGauge, neutral_texts
 
 LAYERS, WIDTH = 4, 48
+BLOCKS = tuple(range(LAYERS))
 NORMS = np.array([1, 2, 4, 8], np.float32)
 SETTINGS = EmergenceSettings(shuffles=199)
 THEME = 0.8
@@ -61,21 +63,24 @@ class Life:
         half_life: float = 32.0,
         memory: float = 0.0,
         settings: EmergenceSettings = SETTINGS,
+        loudness: float = 1.0,
     ) -> None:
         generator = np.random.default_rng(seed)
         level = generator.standard_normal((LAYERS, WIDTH)).astype(np.float32)
         scale = NORMS[:, None].astype(np.float64)
-        still = 0.5 + noise(generator, 48)
+        still = 0.5 + loudness * noise(generator, 48)
         self.neutral = InnerNeutral((still * scale + level).astype(np.float32), level, NORMS, "model", "setup")
-        lived = 0.5 + noise(generator, len(signal), memory) + signal
+        lived = 0.5 + loudness * noise(generator, len(signal), memory) + signal
         self.drift = Drift.none(LAYERS, WIDTH, "model", DriftSettings(half_life=half_life))
         self.looks = [Emergence.none(LAYERS, WIDTH, "model")]
+        self.drifts = [self.drift]
         self.events: list[Event] = []
         for number, turn in enumerate(lived, 1):
             self.drift = self.drift.observe((turn * scale + level).astype(np.float32), level, turn=f"s:{number}")
             if self.looks[-1].due(self.drift, settings):
                 found, events = self.look(self.looks[-1], f"s:{number}", settings)
                 self.looks.append(found)
+                self.drifts.append(self.drift)
                 self.events += events
 
     def look(
@@ -188,6 +193,90 @@ def test_a_newborn_axis_points_to_where_life_is(side: int) -> None:
         life = Life(side * one_theme(20), seed)
         axis = life.now.axes[0]
         assert cosine(axis.vectors, side * themes(1)[0]) > 0.5 and axis.strength > 0
+
+
+@pytest.mark.parametrize(("size", "is_born"), [(0.012, False), (0.05, True)])
+def test_a_drift_that_is_sure_and_too_weak_to_matter_gives_birth_to_nothing(size: float, is_born: bool) -> None:
+    """Speech that hardly varies makes the smallest theme sure."""
+    for seed in range(4):
+        life = Life(one_theme(size=size), seed, loudness=size / THEME)
+        assert bool(life.names("born")) is is_born and (is_born or life.now.candidates is not None)
+        anything = SETTINGS.model_copy(update={"strength": 0.0})
+        assert Life(one_theme(size=size), seed, loudness=size / THEME, settings=anything).names("born")
+
+
+def test_a_weak_theme_that_grows_gives_birth_once_it_is_strong_enough() -> None:
+    growing = themes(1) * np.concatenate([np.full(24, 0.01), np.full(24, 0.1)])[:, None, None]
+    life = Life(growing, loudness=0.01)
+    born = next(event for event in life.events if event.kind == "born")
+    assert 24 < int(born.turn.removeprefix("s:")) < 40
+
+
+# --- what it reads -------------------------------------------------------------------------------
+
+
+def test_the_life_that_an_axis_was_born_of_reads_as_about_one_and_neutral_speech_as_zero() -> None:
+    """In deviations of neutral speech it reads beyond five: a tanh of half of that is full at the first utterance."""
+    for seed in range(4):
+        life = Life(one_theme(size=4.0), seed, loudness=0.5)
+        axis = life.now.axes[0]
+        direction = Direction("e1", axis.vectors.copy(), NORMS)
+
+        def readings(samples: NDArray[Any], mean: float, deviation: float, along: Direction = direction) -> Array:
+            return np.array([(project(one, along, BLOCKS) - mean) / deviation for one in samples])
+
+        lived = life.drift.recorded + life.neutral.level
+        unlived = reading_scale(direction, BLOCKS, life.neutral, Drift.none(LAYERS, WIDTH, "model"))
+        assert np.median(readings(lived, *unlived)) > 5
+        mean, deviation = reading_scale(direction, BLOCKS, life.neutral, life.drift)
+        felt = readings(lived, mean, deviation)
+        assert 0.7 < np.median(felt) < 1.3 and np.abs(felt).max() < 2.5
+        still = readings(life.neutral.samples, mean, deviation)
+        assert np.mean(still) == pytest.approx(0, abs=1e-3) and np.std(still) <= 1
+
+
+def test_a_life_near_neutral_is_read_in_deviations_of_neutral_speech() -> None:
+    life = Life(np.zeros((40, LAYERS, WIDTH)), seed=1)
+    direction = Direction("x", themes(1)[0].astype(np.float32), NORMS)
+    _, alone = reading_scale(direction, BLOCKS, life.neutral, Drift.none(LAYERS, WIDTH, "model"))
+    _, together = reading_scale(direction, BLOCKS, life.neutral, life.drift)
+    assert alone <= together < 1.4 * alone
+
+
+# --- told again ----------------------------------------------------------------------------------
+
+
+def test_what_had_emerged_at_an_earlier_look_is_told_by_the_axes_in_force_and_the_events_until_then(
+    toy_axis: Any,
+) -> None:
+    first, second = themes(2)
+    signal = np.concatenate([[1.2 * first] * 30, np.zeros((50, LAYERS, WIDTH)), [1.2 * second] * 40])
+    life = Life(signal, half_life=6.0)
+    counts = set()
+    for look, drift in zip(life.looks[1:], life.drifts[1:], strict=True):
+        until = [vars(one) for one in life.events if int(one.turn.removeprefix("s:")) <= drift.count]
+        axes = {
+            one.name: replace(
+                toy_axis,
+                name=one.name,
+                direction=Direction(one.name, one.vectors.copy(), NORMS),
+                evidence=Evidence(chance=one.p),
+            )
+            for one in look.axes
+        }
+        found = life.now.as_of(drift, axes, until, life.neutral, SETTINGS, len(drift.turns), range(LAYERS))
+        facts = ("looks", "seen", "next_number")
+        assert [getattr(found, fact) for fact in facts] == [getattr(look, fact) for fact in facts]
+        for one, other in zip(found.axes, look.axes, strict=True):
+            for fact in ("name", "born", "age", "missed", "p", "loadings"):
+                assert getattr(one, fact) == getattr(other, fact), (look.looks, fact)
+            assert one.strength == pytest.approx(other.strength)
+        count = [0 if one.candidates is None else len(one.candidates) for one in (found, look)]
+        assert count[0] == count[1]
+        if look.candidates is not None:
+            np.testing.assert_allclose(found.candidates, look.candidates, atol=1e-4)
+        counts.add((len(look.axes), count[1]))
+    assert len(counts) > 2, "lives with and without axes and candidates"
 
 
 # --- life and death ------------------------------------------------------------------------------
@@ -416,7 +505,8 @@ def test_subjects_are_cut_only_where_texts_are_few_and_lose_no_word() -> None:
 def test_a_calibrated_axis_is_proven_reads_neutral_speech_as_neutral_and_can_be_dosed(
     tiny_llama: Any, tiny_gauge: VolatilityGauge, tiny_neutral: InnerNeutral, tiny_emergence: Emergence, tmp_path: Path
 ) -> None:
-    axis = calibrated(tiny_emergence.axes[0], tiny_llama, tiny_gauge, tiny_neutral, BUDGET)
+    still = Drift.none(tiny_llama.layers, tiny_llama.width, tiny_llama.digest)
+    axis = calibrated(tiny_emergence.axes[0], tiny_llama, tiny_gauge, tiny_neutral, still, BUDGET)
     assert axis.proven and axis.name == "e1" and axis.method == "emergent" and axis.lexicon == ()
     readings = [axis.project(sample) for sample in tiny_neutral.samples]
     assert np.mean(readings) == pytest.approx(0, abs=1e-4) and np.std(readings, ddof=1) == pytest.approx(1, rel=1e-3)
@@ -427,7 +517,9 @@ def test_a_calibrated_axis_is_proven_reads_neutral_speech_as_neutral_and_can_be_
     loaded = load_axis(axis.save(tmp_path), tiny_llama.digest)
     assert loaded.evidence == axis.evidence and loaded.evidence.chance == tiny_emergence.axes[0].p
     with pytest.raises(WrongBaseModel):
-        calibrated(tiny_emergence.axes[0], tiny_llama, tiny_gauge, replace(tiny_neutral, model_digest="other"), BUDGET)
+        calibrated(
+            tiny_emergence.axes[0], tiny_llama, tiny_gauge, replace(tiny_neutral, model_digest="other"), still, BUDGET
+        )
 
 
 @pytest.mark.parametrize(("chance", "passes"), [(0.002, True), (0.05, True), (0.051, False), (float("nan"), False)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from overlay.documents import parse_document
+from overlay.documents import Document, parse_document, read_document
 from overlay.errors import ArgumentError, DocumentError
 from overlay.inner import Accumulator, State, StateSettings
 
@@ -356,3 +357,58 @@ def test_a_mistake_in_the_settings_is_told_with_its_line(text: str, line: int, s
     with pytest.raises(DocumentError, match=said) as caught:
         parse_document(text, StateSettings, "agent.yaml")
     assert caught.value.line == line
+
+
+# --- what the settings speak of ------------------------------------------------------------------
+
+WRITTEN = """\
+state:
+  axes: {a: {}}
+  pushes:
+    here: {a: 1.0}
+    %(pushing)s: {a: 1.0}
+  wakes:
+    - axis: a
+      frame: here
+    - axis: a
+      frame: %(waking)s
+  fades_in:
+    - {axis: a, adapter: trained}
+    - axis: a
+      adapter: %(fading)s
+"""
+
+
+class Written(Document):
+    """As much of an agent.yaml as the state needs."""
+
+    state: StateSettings
+
+
+@pytest.mark.parametrize(
+    ("wrong", "line", "known"),
+    [
+        ({"pushing": "gone"}, 5, "here, there"),
+        ({"waking": "gone"}, 10, "here, there"),
+        ({"fading": "gone"}, 14, "also, trained"),
+        ({"fading": "worn_one"}, 14, "take it out"),
+    ],
+)
+def test_what_is_not_there_is_told_with_its_line(tmp_path: Path, wrong: dict[str, str], line: int, known: str) -> None:
+    path = tmp_path / "agent.yaml"
+
+    def require(**names: str) -> None:
+        path.write_text(WRITTEN % ({"pushing": "there", "waking": "there", "fading": "also"} | names))
+        settings = read_document(path, Written).state
+        settings.require_known(path, frames=["there", "here"], adapters=["trained", "also"], worn=["worn_one"])
+
+    require()
+    with pytest.raises(DocumentError, match=rf"agent\.yaml:{line}: .*'{next(iter(wrong.values()))}'") as caught:
+        require(**wrong)
+    assert caught.value.line == line and known in caught.value.next_step
+
+
+def test_settings_that_no_file_holds_are_checked_as_well(tmp_path: Path) -> None:
+    settings = StateSettings.model_validate({"axes": {"a": {}}, "pushes": {"gone": {"a": 1.0}}})
+    with pytest.raises(DocumentError, match=r"agent\.yaml: .*'gone'"):
+        settings.require_known(tmp_path / "agent.yaml", frames=[], adapters=[], worn=[])

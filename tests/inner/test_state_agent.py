@@ -14,10 +14,12 @@ from toy_axis import BUDGET, LETTERS, toy_texts
 from toy_home import create_fading_home, create_toy_home, toy_settings, write_settings
 
 from overlay import Agent
-from overlay.errors import DocumentError
+from overlay.agent import open_embedder, prepare_mind
+from overlay.errors import AdapterError, DocumentError, ModelUnavailable
 from overlay.home import Home, WornAdapter
 from overlay.inner import State, StateChange
 from overlay.model import AdapterUse, Intervention, Row
+from overlay.progress import SilentProgress
 from overlay.records import read_journal
 from overlay.state import present, reset
 
@@ -254,8 +256,65 @@ def test_what_the_state_speaks_of_has_to_be_there(opening: Opening, built_home: 
     for wrong in ({"pushes": {"dance": {"vowels": 1.0}}}, {"wakes": [{"axis": "vowels", "frame": "dance"}]}):
         with pytest.raises(DocumentError, match=r"agent\.yaml.*'dance'"):
             opening(**wrong)
+    with pytest.raises(DocumentError, match=r"agent\.yaml.*'nobody'"):
+        opening(fades_in=[{"axis": "vowels", "adapter": "nobody"}])
     with opening() as agent:
         assert agent.state.values == {"vowels": 0.0}
+
+
+@pytest.fixture
+def unloadable(tmp_path: Path) -> Callable[..., Home]:
+    """A home whose model and embedder are nowhere: what is told there is told before either is looked for."""
+    home = create_toy_home(tmp_path / "home", "no-such-embedder")
+    voice = home.voices / "witness.yaml"
+    written = voice.read_text()
+
+    def make(voice_adds: str = "", adapter: Any = None, **state: Any) -> Home:
+        voice.write_text(written + voice_adds)
+        changes = {"model": "no-such-model", "state": {"axes": {"vowels": {}}} | state, "adapter": adapter}
+        return write_settings(home.folder, toy_settings("no-such-embedder", **changes))
+
+    return make
+
+
+def test_what_is_named_and_is_not_there_is_told_before_anything_is_loaded(unloadable: Callable[..., Home]) -> None:
+    with pytest.raises(ModelUnavailable):
+        Agent.open(unloadable(pushes={"ledger": {"vowels": 1.0}}), pull=False)
+    for wrong in (
+        {"pushes": {"dance": {"vowels": 1.0}}},
+        {"wakes": [{"axis": "vowels", "frame": "dance"}]},
+        {"fades_in": [{"axis": "vowels", "adapter": "dance"}]},
+    ):
+        with pytest.raises(DocumentError, match=r"agent\.yaml:\d+: .*'dance'") as caught:
+            Agent.open(unloadable(**wrong), pull=False)
+        lines = caught.value.path.read_text().splitlines()
+        assert "dance" in lines[(caught.value.line or 0) - 1]
+    with pytest.raises(AdapterError, match="'dance'"):
+        Agent.open(unloadable(adapter={"name": "dance"}), pull=False)
+    with pytest.raises(DocumentError, match=r"witness\.yaml:\d+: .*'vowel'"):
+        Agent.open(unloadable("pushes: {vowel: 0.5}\n"), pull=False)
+    with pytest.raises(ModelUnavailable):
+        Agent.open(unloadable("pushes: {vowels: 0.5}\n"), pull=False)
+    # Showing a state asks for none of it.
+    assert [one.axis for one in present(unloadable("pushes: {vowel: 0.5}\n", **wrong), START)] == ["vowels"]
+
+
+def test_a_mind_on_other_axes_takes_voices_that_push_those_of_agent_yaml(
+    built_home: Path, tmp_path: Path, embedder_folder: Path, tiny_llama: Any
+) -> None:
+    """A run on chosen axes leaves a push on another one out; a push on an axis that is nowhere is still refused."""
+    home = Home.open(shutil.copytree(built_home, tmp_path / "home"))
+    settings = toy_settings(embedder_folder, state={"axes": {"vowels": {}, "calm": {}}})
+    home = write_settings(home.folder, settings)
+    voice = home.voices / "witness.yaml"
+    written = voice.read_text()
+    embedder = open_embedder(home)
+    voice.write_text(written + "pushes: {calm: 0.5}\n")
+    mind = prepare_mind(home, tiny_llama, embedder, SilentProgress(), ["vowels"])
+    assert list(mind.settings.axes) == ["vowels"]
+    voice.write_text(written + "pushes: {clam: 0.5}\n")
+    with pytest.raises(DocumentError, match=r"witness\.yaml:\d+: .*'clam'"):
+        prepare_mind(home, tiny_llama, embedder, SilentProgress(), ["vowels"])
 
 
 def test_what_is_worn_always_can_not_fade_in(fading_home: Home) -> None:

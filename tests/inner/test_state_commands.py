@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_home import create_toy_home
+from toy_home import create_toy_home, toy_settings, write_settings
 from typer.testing import CliRunner
 
 from overlay.cli import app
-from overlay.errors import ArgumentError, HomeError, HomeLocked, RecordDamaged
+from overlay.errors import ArgumentError, HomeError, HomeLocked, ModelUnavailable, OverlayError, RecordDamaged
 from overlay.home import Home
-from overlay.inner import State, StateSettings
+from overlay.inner import LivedTurn, State, StateSettings
+from overlay.inner.state_plot import placed_turns
 from overlay.memory.lock import WriterLock
 from overlay.records import append_record, read_journal
 from overlay.session import Session, TurnRecord
@@ -136,6 +137,65 @@ def test_axes_that_are_new_begin_at_rest_and_those_that_are_gone_are_not_shown(h
     assert found["slow"].value == live_records(home)[-1]["state_after"]["slow"]
 
 
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A terminal of 80 columns, and lives whose causes are longer than that."""
+    monkeypatch.setenv("COLUMNS", "80")
+    return 80
+
+
+LONG = "the [bold]pump[/bold] stands still, the cellar fills, and nobody knows who has the key"
+
+
+def live_wordily(folder: Path, sessions: int) -> Home:
+    """One turn a session, moved from two sources for long reasons, on axes as people name them."""
+    axes = {"tenderness": {"half_life": "30 minutes"}, "homesickness": {"half_life": 12}}
+    home = create_toy_home(folder, "minilm-l6-v2", state={"axes": axes})
+    state = State.resting(home.settings.state)
+    for number in range(sessions):
+        before = state
+        changes: tuple[Any, ...] = ()
+        for source, z in (("read", -12.5), ("inner speech", 3.0)):
+            state, moved = state.observe(dict.fromkeys(axes, z), home.settings.state, source=source, cause=LONG)
+            changes += moved
+        session = Session(home.sessions, f"2026010{number + 1}-000000-abcd")
+        values = {"state_before": dict(before.values), "state_after": dict(state.values), "energies": {}}
+        session.append(
+            TurnRecord(session.name, 1, "lived", START + number, 0, LONG, "", **values, changes=[*map(asdict, changes)])
+        )
+    return home
+
+
+def test_a_narrow_terminal_shows_every_bar_and_number_and_cuts_the_causes(narrow: int, tmp_path: Path) -> None:
+    home = live_wordily(tmp_path / "home", 2)
+    told = run("show", "--home", home.folder)
+    assert max(map(len, told.splitlines())) <= narrow
+    for row in run_json(home, "show"):
+        (line,) = [line for line in told.splitlines() if line.startswith(row["axis"]) and "│" in line]
+        bar = next(word for word in line.split() if "│" in word)
+        assert len(bar) == 21 and bar[10] == "│" and "…" not in line
+        assert f"{row['value']:+.3f}" in line and line.rstrip().endswith(row["half_life"])
+    for axis in home.settings.state.axes:
+        told_last = [line for line in told.splitlines() if line.startswith(axis) and "│" not in line]
+        assert len(told_last) == 3 and all(": the [bold]pump[/bold] st" in line and "…" in line for line in told_last)
+
+
+@pytest.mark.parametrize("sessions", [1, 3])
+def test_a_narrow_terminal_tells_each_change_on_one_line_and_every_session_whole(
+    narrow: int, tmp_path: Path, sessions: int
+) -> None:
+    home = live_wordily(tmp_path / "home", sessions)
+    lines = run("history", "--home", home.folder).splitlines()
+    assert max(map(len, lines)) <= narrow
+    rows = run_json(home, "history")
+    for row in rows:
+        numbers = [f"{row['z']:+.2f}", f"{row['before']:+.3f}", f"{row['after']:+.3f}"]
+        cause = f"{row['source']}: the"
+        assert [line for line in lines if line.split()[-3:] == numbers and row["axis"] in line and cause in line]
+    names = [line.removeprefix("Session ") for line in lines if line.startswith("Session ")]
+    assert names == sorted({row["session"] for row in rows}) and len(names) == sessions
+
+
 # --- history -------------------------------------------------------------------------------------
 
 
@@ -219,8 +279,25 @@ def test_the_plot_is_a_file_of_the_kind_that_was_asked_for_and_the_same_every_ti
 def test_the_plot_shows_what_was_lived(home: Home, tmp_path: Path) -> None:
     plot(home, tmp_path / "before.svg")
     reset(home, START + 4 * HOUR)
-    plot(home, tmp_path / "after.svg")
+    assert plot(home, tmp_path / "after.svg") == 4, "a reset is no turn"
     assert (tmp_path / "before.svg").read_bytes() != (tmp_path / "after.svg").read_bytes()
+
+
+def test_a_look_at_what_has_emerged_is_no_turn_and_leaves_the_plot_as_it_is(home: Home, tmp_path: Path) -> None:
+    plot(home, tmp_path / "before.svg")
+    *_, last = live_records(home)
+    values = {"state_before": last["state_after"], "state_after": last["state_after"], "energies": {}}
+    session = Session(home.sessions, last["session"])
+    session.append(TurnRecord(session.name, 3, "emerged", START + 4 * HOUR, 0, "", "", **values))
+    assert plot(home, tmp_path / "after.svg") == run_json(home, "plot")["turns"] == 4
+    assert (tmp_path / "before.svg").read_bytes() == (tmp_path / "after.svg").read_bytes()
+
+
+def test_a_reset_is_drawn_as_a_jump_at_the_turn_before_it() -> None:
+    kinds = ["reset", "lived", "emerged", "turn", "reset", "reset", "turn"]
+    lived = [LivedTurn(START + place, "s", place, kind, {}, {}, ()) for place, kind in enumerate(kinds)]
+    placed = [(place, turn.kind) for place, turn in placed_turns(lived)]
+    assert placed == [(0, "reset"), (1, "lived"), (2, "turn"), (2, "reset"), (2, "reset"), (3, "turn")]
 
 
 def test_an_empty_life_can_be_drawn_and_so_can_one_without_axes(fresh: Home, home: Home, tmp_path: Path) -> None:
@@ -309,3 +386,22 @@ def test_the_commands_load_no_model_library(home: Home) -> None:
         [sys.executable, "-c", code, str(home.folder)], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stderr.strip() == "[]" and len(done.stdout.splitlines()) == 3
+
+
+# --- going on ------------------------------------------------------------------------------------
+
+
+def test_an_older_session_is_refused_before_anything_is_loaded(home: Home) -> None:
+    """Model and embedder are nowhere: if they were looked for first, that would be told instead."""
+    write_settings(home.folder, toy_settings("no-such-embedder", model="no-such-model", state=SETTINGS))
+    old, new = sorted(path.stem for path in home.sessions.glob("*.jsonl"))
+
+    def told(name: str) -> OverlayError:
+        done = CliRunner().invoke(app, ["chat", "--plain", "--session", name, "--home", str(home.folder)])
+        assert isinstance(done.exception, OverlayError)
+        return done.exception
+
+    refused = told(old)
+    assert isinstance(refused, ArgumentError) and f"'{old}' is not the newest" in refused.problem
+    assert new in refused.next_step and f"overlay fork {old}" in refused.next_step
+    assert isinstance(told(new), ModelUnavailable) and isinstance(told("last"), ModelUnavailable)
