@@ -20,7 +20,7 @@ chat: models
 	@$(RUN)/overlay chat
 
 test: models lint
-	@$(RUN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(RUN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	@$(RUN)/ruff check -q .
