@@ -158,6 +158,9 @@ class LanguageModel:
 
     def census(self) -> Census:
         """Everything on the model that could change what it computes: equal before and after any call."""
+        if not self.steering.has_plan:
+            # A thread that is killed on its way out leaves it to whoever comes next.
+            self._residents.settle()
         return Census(
             hooks=hooks_on(self.module),
             adapters=tuple(sorted(self._residents.found)),

@@ -125,8 +125,7 @@ class ResidentAdapters:
     @contextlib.contextmanager
     def worn(self, plan: Plan, uses: Sequence[tuple[AdapterUse, ...]]) -> Iterator[None]:
         """Row i wears `uses[i]` inside the `with`; afterwards all adapters sleep again."""
-        if self._awake_for is not None:
-            self.sleep()
+        self.settle()
         if all(self._are_plain(row) for row in uses):
             plan.adapters = {_peft_name(name): use for name, use in scales_by_adapter(uses, self._device).items()}
             try:
@@ -136,6 +135,11 @@ class ResidentAdapters:
             return
         with self._awake(_acting(uses[0])):
             yield
+
+    def settle(self) -> None:
+        """Clear away what a killed thread left awake; only where nothing else is at work."""
+        if self._awake_for is not None:
+            self.sleep()
 
     def sleep(self) -> None:
         """Switch every adapter off, whatever PEFT left on, at the scale it had."""
