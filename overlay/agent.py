@@ -158,7 +158,7 @@ class Agent:
             agent._take_up(session)
             agent.notices = notices
             agent._made_with = made_with(home, agent.mind)
-            remember_measured(home, agent.mind, writes=True)
+            remember_measured(home, agent.mind, agent._made_with, writes=True)
             # Whatever stands in it rounds a little differently than what is encoded anew: a session begins without.
             model.prefixes.clear()
         except BaseException:
@@ -362,11 +362,12 @@ class Agent:
 
     def _grow(self, events: Sequence[Event]) -> None:
         """Take emergent axes into force as they are now, and journal what happened to them."""
-        self.mind = grown(self.mind, self.home, living_axes(self.home, self.model.digest))
-        self.influence = self.mind.influence
-        self._life = Life(self.mind, self.home.settings.reply)
-        self._made_with = made_with(self.home, self.mind)
-        remember_measured(self.home, self.mind, writes=True)
+        mind = grown(self.mind, self.home, living_axes(self.home, self.model.digest))
+        if mind is not self.mind:
+            self.mind, self.influence = mind, mind.influence
+            self._life = Life(mind, self.home.settings.reply)
+            self._made_with = made_with(self.home, mind)
+            remember_measured(self.home, mind, self._made_with, writes=True)
         state = continued(self.state.values, self.mind.settings)
         record = TurnRecord(
             session=self._session.name,
@@ -553,16 +554,20 @@ def made_with(home: Home, mind: Mind) -> dict[str, Any]:
     } | environment()
 
 
-def remember_measured(home: Home, mind: Mind, *, writes: bool) -> None:
-    """Let a mind know what its states were measured to cost before; only who holds the lock of the home may write."""
+def remember_measured(home: Home, mind: Mind, rests_on: Mapping[str, Any], *, writes: bool) -> None:
+    """Let a mind know what its states were measured to cost before; only who holds the lock of the home may write.
+
+    Args:
+        rests_on: what `made_with` gives for this mind.
+    """
     written = ("agent.yaml", "voices", "frames")
-    rests_on = {name: value for name, value in made_with(home, mind).items() if name not in written} | {
+    facts = {name: value for name, value in rests_on.items() if name not in written} | {
         "budget": home.settings.budget,
         "worn": [[use.name, use.scale] for use in mind.influence.worn.adapters],
         "fades_in": [fading.model_dump(mode="json") for fading in mind.settings.fades_in],
         "neutral": mind.influence.gauge.digest,
     }
-    mind.influence.measured = MeasuredMixes(home.lived / "volatility", rests_on, writes=writes)
+    mind.influence.measured = MeasuredMixes(home.lived / "volatility", facts, writes=writes)
 
 
 def _files_digest(paths: Iterable[Path]) -> str:

@@ -120,7 +120,7 @@ def fill_caches(home: Home, mind: Mind, session: str, progress: Progress | None 
     try:
         return replaying.run(records, first)
     finally:
-        remember_measured(home, mind, writes=True)
+        remember_measured(home, mind, made_with(home, mind), writes=True)
 
 
 def session_journal(home: Home, name: str) -> Path:
@@ -146,7 +146,7 @@ class _Replaying:
         self._session = session
         self._progress = progress
         self._made_with = made_with(home, life.mind)
-        remember_measured(home, life.mind, writes=False)
+        remember_measured(home, life.mind, self._made_with, writes=False)
         self._history: list[tuple[str, str]] = []
         self._state = State()
         self._energies: Mapping[str, float] = {}
@@ -221,7 +221,7 @@ class _Replaying:
         if now is not mind:
             self._life = Life(now, self._home.settings.reply)
             self._made_with = made_with(self._home, now)
-            remember_measured(self._home, now, writes=False)
+            remember_measured(self._home, now, self._made_with, writes=False)
 
     def _differences(
         self, record: Record, lived: Experience, answer: Answer | None

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +13,8 @@ from pydantic import Field
 from overlay.documents import Document
 from overlay.errors import ArgumentError, RecordDamaged, WrongBaseModel
 from overlay.inner.half_life import HalfLife, WrittenHalfLife
+from overlay.inner.tensor_record import read_only, read_tensors, write_tensors
 from overlay.model import Pool, Row
-from overlay.records import write_record
 
 if TYPE_CHECKING:
     from overlay.model import LanguageModel
@@ -63,7 +60,7 @@ class Drift:
     @classmethod
     def none(cls, layers: int, width: int, model_digest: str, settings: DriftSettings | None = None) -> Drift:
         """No drift yet, of a model with so many blocks."""
-        return cls(_frozen(np.zeros((layers, width), np.float32)), settings or DriftSettings(), model_digest)
+        return cls(read_only(np.zeros((layers, width), np.float32)), settings or DriftSettings(), model_digest)
 
     def observe(
         self,
@@ -99,9 +96,9 @@ class Drift:
         keep = self.settings.keep
         return replace(
             self,
-            mean=_frozen(mean.astype(np.float32)),
+            mean=read_only(mean.astype(np.float32)),
             weight=weight,
-            recent=(*self.recent, _frozen(drift.astype(np.float32)))[-keep:],
+            recent=(*self.recent, read_only(drift.astype(np.float32)))[-keep:],
             turns=(*self.turns, turn)[-keep:],
             count=self.count + 1,
         )
@@ -117,14 +114,8 @@ class Drift:
 
     def save(self, path: Path) -> None:
         """Write it with its checksum, whole or not at all. Raises StorageFull."""
-        from safetensors.numpy import save
-
-        tensors = {"mean": np.array(self.mean), "recent": self.recorded}
-        facts = json.dumps(
-            {"model": self.model_digest, "weight": self.weight, "turns": self.turns, "count": self.count}
-        )
-        metadata = {"format": FORMAT, "drift": facts, "sha256": _checksum(tensors, facts)}
-        write_record(path, save(tensors, metadata=metadata))
+        facts = {"model": self.model_digest, "weight": self.weight, "turns": self.turns, "count": self.count}
+        write_tensors(path, FORMAT, "drift", {"mean": self.mean, "recent": self.recorded}, facts)
 
     @classmethod
     def load(cls, path: Path, model_digest: str | None = None, settings: DriftSettings | None = None) -> Drift:
@@ -134,28 +125,19 @@ class Drift:
             RecordDamaged: the file is missing, or isn't what was written. WrongBaseModel: it is of another model than
                 the given one.
         """
-        from safetensors import SafetensorError, safe_open
-
         settings = settings or DriftSettings()
         try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise ValueError(f"its format is {metadata.get('format', 'unknown')}, not {FORMAT}")
-                tensors = {name: file.get_tensor(name) for name in ("mean", "recent")}
-            if _checksum(tensors, metadata["drift"]) != metadata["sha256"]:
-                raise ValueError("its checksum differs from what was stored")
-            facts: dict[str, Any] = json.loads(metadata["drift"])
+            tensors, facts = read_tensors(path, FORMAT, "drift", ("mean", "recent"))
             found = cls(
-                _frozen(tensors["mean"]),
+                tensors["mean"],
                 settings,
                 facts["model"],
                 facts["weight"],
-                tuple(map(_frozen, tensors["recent"]))[-settings.keep :],
+                tuple(map(read_only, tensors["recent"]))[-settings.keep :],
                 tuple(facts["turns"])[-settings.keep :],
                 facts["count"],
             )
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise RecordDamaged(f"{path} is not a readable drift ({error})", _NEXT_STEP) from error
         if model_digest not in (None, found.model_digest):
             raise WrongBaseModel(
@@ -171,16 +153,3 @@ def neutral_activations(model: LanguageModel, pool: Pool = "ramp") -> NDArray[np
 
     seen = model.observe([Row(text=text) for text in neutral_texts()], pool=pool)
     return np.asarray(np.mean([one.activations for one in seen], axis=0), np.float32)
-
-
-def _frozen(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    values.setflags(write=False)
-    return values
-
-
-def _checksum(tensors: Mapping[str, NDArray[np.float32]], facts: str) -> str:
-    state = hashlib.sha256(facts.encode())
-    for name, values in sorted(tensors.items()):
-        state.update(f"{name}{values.dtype}{values.shape}".encode())
-        state.update(np.ascontiguousarray(values).tobytes())
-    return state.hexdigest()

@@ -27,7 +27,6 @@ memory than the others, they pass for a theme, and for as long as they remember 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -42,8 +41,8 @@ from overlay.errors import ArgumentError, RecordDamaged, WrongBaseModel
 from overlay.inner.drift import Drift
 from overlay.inner.emergence_settings import FEWEST_TURNS, EmergenceSettings
 from overlay.inner.inner_neutral import InnerNeutral
+from overlay.inner.tensor_record import read_only, read_tensors, write_tensors
 from overlay.model import Direction
-from overlay.records import write_record
 
 if TYPE_CHECKING:
     from overlay.model import LanguageModel, VolatilityGauge
@@ -219,7 +218,7 @@ class Emergence:
         later = replace(
             self,
             axes=tuple(axes),
-            candidates=_frozen(np.stack(waiting)) if waiting else None,
+            candidates=read_only(np.stack(waiting)) if waiting else None,
             next_number=next_number,
             looks=self.looks + 1,
             seen=drift.count,
@@ -295,26 +294,21 @@ class Emergence:
 
     def save(self, path: Path) -> None:
         """Write it with its checksum, whole or not at all. Raises StorageFull."""
-        from safetensors.numpy import save
-
         empty = np.zeros((0, self.layers, self.width), np.float32)
         tensors = {
             "vectors": np.stack([axis.vectors for axis in self.axes]) if self.axes else empty,
-            "candidates": empty if self.candidates is None else np.array(self.candidates),
+            "candidates": empty if self.candidates is None else self.candidates,
         }
-        facts = json.dumps(
-            {
-                "model": self.model_digest,
-                "layers": self.layers,
-                "width": self.width,
-                "next_number": self.next_number,
-                "looks": self.looks,
-                "seen": self.seen,
-                "axes": [{key: getattr(axis, key) for key in _FACTS} for axis in self.axes],
-            }
-        )
-        metadata = {"format": FORMAT, "emergence": facts, "sha256": _checksum(tensors, facts)}
-        write_record(path, save(tensors, metadata=metadata))
+        facts = {
+            "model": self.model_digest,
+            "layers": self.layers,
+            "width": self.width,
+            "next_number": self.next_number,
+            "looks": self.looks,
+            "seen": self.seen,
+            "axes": [{key: getattr(axis, key) for key in _FACTS} for axis in self.axes],
+        }
+        write_tensors(path, FORMAT, "emergence", tensors, facts)
 
     @classmethod
     def load(cls, path: Path, model_digest: str | None = None) -> Emergence:
@@ -324,20 +318,12 @@ class Emergence:
             RecordDamaged: the file is missing, or isn't what was written. WrongBaseModel: it is of another model than
                 the given one.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise ValueError(f"its format is {metadata.get('format', 'unknown')}, not {FORMAT}")
-                tensors = {name: file.get_tensor(name) for name in ("vectors", "candidates")}
-            if _checksum(tensors, metadata["emergence"]) != metadata["sha256"]:
-                raise ValueError("its checksum differs from what was stored")
-            facts: dict[str, Any] = json.loads(metadata["emergence"])
+            tensors, facts = read_tensors(path, FORMAT, "emergence", ("vectors", "candidates"))
             axes = tuple(
                 EmergentAxis(
-                    **one | {"vectors": _frozen(vectors), "loadings": tuple((turn, at) for turn, at in one["loadings"])}
+                    **one
+                    | {"vectors": read_only(vectors), "loadings": tuple((turn, at) for turn, at in one["loadings"])}
                 )
                 for one, vectors in zip(facts["axes"], tensors["vectors"], strict=True)
             )
@@ -346,12 +332,12 @@ class Emergence:
                 facts["layers"],
                 facts["width"],
                 axes,
-                _frozen(tensors["candidates"]) if len(tensors["candidates"]) else None,
+                tensors["candidates"] if len(tensors["candidates"]) else None,
                 facts["next_number"],
                 facts["looks"],
                 facts["seen"],
             )
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise RecordDamaged(f"{path} holds no readable emergent axes ({error})", _NEXT_STEP) from error
         if model_digest not in (None, found.model_digest):
             raise WrongBaseModel(
@@ -393,7 +379,7 @@ class _View:
         """The direction that `scores` put the drifts together into, (layers, width), rows of unit length or zero."""
         raw = np.tensordot(scores, self.life, axes=1)
         lengths = np.linalg.norm(raw, axis=1, keepdims=True)
-        return _frozen(np.divide(raw, lengths, out=np.zeros_like(raw), where=lengths > 0).astype(np.float32))
+        return read_only(np.divide(raw, lengths, out=np.zeros_like(raw), where=lengths > 0).astype(np.float32))
 
     def unit(self, vectors: NDArray[np.float32]) -> Floats:
         """A direction at the blocks of the look, (blocks · width), of unit length."""
@@ -489,7 +475,7 @@ def _told_axis(axis: Axis, events: Sequence[Mapping[str, str]], view: _View | No
     birth = max((place for place, one in enumerate(own) if one["kind"] == "born"), default=-1)
     looks = [one["kind"] for one in own[birth + 1 :]]
     missed = next((place for place, kind in enumerate(reversed(looks)) if kind != "missed"), len(looks))
-    vectors = _frozen(np.array(axis.direction.vectors, np.float32))
+    vectors = read_only(np.array(axis.direction.vectors, np.float32))
     strength, loadings = view.loadings(vectors) if view else (0.0, ())
     chance = axis.evidence.chance
     return EmergentAxis(
@@ -574,7 +560,7 @@ def _correspond(axes: Sequence[EmergentAxis], view: _View, found: Sequence[_Comp
     for weights in _rest(fixed, size):
         vectors, p = _combined(view, basis, weights)
         if view.loadings(vectors)[0] < 0:
-            vectors = _frozen(-vectors)
+            vectors = read_only(-vectors)
         fresh.append((vectors, p))
     return _Correspondence(kept, fresh)
 
@@ -669,16 +655,3 @@ def reading_scale(
         lived = np.array([project(one + neutral.level, direction, blocks) for one in drift.recorded[kept]])
         deviation = max(deviation, float(np.sqrt(weights @ (lived - mean) ** 2)))
     return mean, deviation
-
-
-def _frozen(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    values.setflags(write=False)
-    return values
-
-
-def _checksum(tensors: Mapping[str, NDArray[np.float32]], facts: str) -> str:
-    state = hashlib.sha256(facts.encode())
-    for name, values in sorted(tensors.items()):
-        state.update(f"{name}{values.dtype}{values.shape}".encode())
-        state.update(np.ascontiguousarray(values).tobytes())
-    return state.hexdigest()

@@ -138,10 +138,11 @@ class Influence:
             tuple(self.axes[name].dose(value * scale, span) for name, value in doses.items()),
             tuple(AdapterUse(use.name, use.scale * scale) for use in uses),
         )
-        known = self.measured.find(f"{sorted(values.items())} {span}") if self.measured else None
-        share, volatility = known or self._largest_share(within)
-        if known is None and self.measured is not None:
-            self.measured.keep(f"{sorted(values.items())} {span}", share, volatility)
+        if self.measured is None:
+            share, volatility = self._largest_share(within)
+        else:
+            state = f"{sorted(values.items())} {span}"
+            share, volatility = self.measured.find(state) or self.measured.keep(state, *self._largest_share(within))
         return (within * share if share else Intervention()), volatility, scale * share
 
     def _largest_share(self, within: Intervention) -> tuple[float, Volatility]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,8 @@ from overlay.errors import ArgumentError, RecordDamaged, WrongBaseModel
 from overlay.inner.dialogue import Asked, Voice, voice_context
 from overlay.inner.drift import neutral_activations
 from overlay.inner.ledger import Segment, SourcedMessage
+from overlay.inner.tensor_record import checksum, read_tensors, write_tensors
 from overlay.model import Row, Sampling
-from overlay.records import write_record
 
 if TYPE_CHECKING:
     from overlay.model import LanguageModel
@@ -144,16 +144,12 @@ class InnerNeutral:
     @cached_property
     def digest(self) -> str:
         """sha256 over all numbers."""
-        return _checksum(self._tensors(), "")
+        return checksum(self._tensors, "")
 
     def save(self, path: Path) -> None:
         """Write it with its checksum, whole or not at all. Raises StorageFull."""
-        from safetensors.numpy import save
-
-        tensors = self._tensors()
-        facts = json.dumps({"model": self.model_digest, "setup": self.setup_digest})
-        metadata = {"format": FORMAT, "inner_neutral": facts, "sha256": _checksum(tensors, facts)}
-        write_record(path, save(tensors, metadata=metadata))
+        facts = {"model": self.model_digest, "setup": self.setup_digest}
+        write_tensors(path, FORMAT, "inner_neutral", self._tensors, facts)
 
     @classmethod
     def load(cls, path: Path, model_digest: str) -> InnerNeutral:
@@ -162,19 +158,10 @@ class InnerNeutral:
         Raises:
             RecordDamaged: the file is missing, or isn't what was written. WrongBaseModel: it is of another model.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise ValueError(f"its format is {metadata.get('format', 'unknown')}, not {FORMAT}")
-                tensors = {name: file.get_tensor(name) for name in ("samples", "level", "norms")}
-            if _checksum(tensors, metadata["inner_neutral"]) != metadata["sha256"]:
-                raise ValueError("its checksum differs from what was stored")
-            facts: dict[str, Any] = json.loads(metadata["inner_neutral"])
+            tensors, facts = read_tensors(path, FORMAT, "inner_neutral", ("samples", "level", "norms"))
             found = cls(**tensors, model_digest=facts["model"], setup_digest=facts["setup"])
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise RecordDamaged(f"{path} is not readable neutral inner speech ({error})", _NEXT_STEP) from error
         if found.model_digest != model_digest:
             raise WrongBaseModel(
@@ -183,9 +170,9 @@ class InnerNeutral:
             )
         return found
 
+    @property
     def _tensors(self) -> dict[str, NDArray[np.float32]]:
-        # Copies: the library refuses read-only arrays.
-        return {"samples": self.samples.copy(), "level": self.level.copy(), "norms": self.norms.copy()}
+        return {"samples": self.samples, "level": self.level, "norms": self.norms}
 
 
 def neutral_subjects(texts: Sequence[str], wanted: int = SUBJECTS) -> tuple[str, ...]:
@@ -312,11 +299,3 @@ def gather_inner_neutral(
 def _seed(seed: int, number: int, place: int) -> int:
     digest = hashlib.sha256(f"inner neutral:{seed}:{number}:{place}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-def _checksum(tensors: Mapping[str, NDArray[np.float32]], facts: str) -> str:
-    state = hashlib.sha256(facts.encode())
-    for name, values in sorted(tensors.items()):
-        state.update(f"{name}{values.dtype}{values.shape}".encode())
-        state.update(np.ascontiguousarray(values).tobytes())
-    return state.hexdigest()

@@ -54,9 +54,10 @@ class MeasuredMixes:
         found = self._known.get(state)
         return None if found is None else (found[0], Volatility(*found[1:]))
 
-    def keep(self, state: str, share: float, volatility: Volatility) -> None:
-        """Keep one measurement. Raises StorageFull."""
+    def keep(self, state: str, share: float, volatility: Volatility) -> Found:
+        """Keep one measurement, and give it back. Raises StorageFull."""
         self._known[state] = (share, volatility.mean, volatility.p95)
         if self._writes:
             found = {"state": state, "share": share, "mean": volatility.mean, "p95": volatility.p95}
             append_record(self._path, found)
+        return share, volatility
