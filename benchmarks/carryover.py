@@ -17,7 +17,8 @@ from overlay.home import Home
 from overlay.inner import State
 from overlay.model import LanguageModel, Message, Row, Scored
 from overlay.progress import Progress, SilentProgress
-from overlay.scenarios.run import Arm, build_arms
+from overlay.scenarios.arms import core_arms
+from overlay.scenarios.cells import Arm
 from overlay.scenarios.statistics import cluster_bootstrap, rank_among
 
 AXIS = "tenderness"
@@ -61,7 +62,7 @@ def measure(
     }
     values = {name: [state.values[AXIS] for state in lived] for name, lived in states.items()}
     means = {name: State({AXIS: float(np.mean(found))}) for name, found in values.items()}
-    arms = build_arms(mind, means[OWN], directions, progress)
+    arms = core_arms(mind, means[OWN], directions, progress=progress)
     chosen = {arm.name: arm for arm in arms if arm.seed is None}
     chosen |= {
         name: Arm(name, influenced.intervention, influenced.volatility)

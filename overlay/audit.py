@@ -95,8 +95,7 @@ def _prompts(lived: Sequence[LivedContext], records: Sequence[dict[str, Any]]) -
 
 def _audit_run(home: Home, folder: Path, threshold: float | None) -> Examination:
     """A run keeps its script, from which all its prompts follow, and the hash of each prompt's tokens."""
-    from overlay.scenarios import Scenario
-    from overlay.scenarios.run import trial_contexts
+    from overlay.scenarios import Scenario, script_context
 
     try:
         scenario = Scenario.model_validate(_read(folder / "scenario.json")["scenario"])
@@ -108,9 +107,10 @@ def _audit_run(home: Home, folder: Path, threshold: float | None) -> Examination
         states.append(StateNames("forbidden", scenario.forbidden, ()))
     embedder, why_no_embedder = _embedder(home)
     tokenizer, why_no_tokenizer = _tokenizer(home, {digest} - {""})
-    trials = trial_contexts(scenario)
-    lived = [LivedContext(context, place=place) for place, context in enumerate(trials.values(), start=1)]
-    lived.append(LivedContext(_script_context(scenario), place=len(lived) + 1))
+    trials = _trials(scenario)
+    contexts = [context for found in trials.values() for context in found]
+    lived = [LivedContext(context, place=place) for place, context in enumerate(contexts, start=1)]
+    lived.append(LivedContext(script_context(scenario), place=len(lived) + 1))
     found = examine(
         lived,
         states,
@@ -122,22 +122,39 @@ def _audit_run(home: Home, folder: Path, threshold: float | None) -> Examination
     )
     checked, unchecked, leaks = list(found.checked), [*unknown, *found.unchecked], list(found.leaks)
     if tokenizer is not None:
-        cells = read_journal(folder / "records.jsonl")
-        leaks += _changed_prompts(cells, trials, tokenizer)
-        checked.append(f"the tokens of {len(cells)} trials against those that were scored")
+        cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "cells").glob("*.json"))]
+        same = [cell for cell in cells if cell["same_tokens"]]
+        leaks += _changed_prompts(same, trials, tokenizer)
+        checked.append(f"the tokens of {len(same)} trials against those that were scored")
     unchecked.append("the inner dialogue of the exposure: a run doesn't keep its contexts")
     return replace(found, turns=0, leaks=tuple(leaks), checked=tuple(checked), unchecked=tuple(unchecked))
 
 
+def _trials(scenario: Scenario) -> dict[tuple[str, int], tuple[Context, ...]]:
+    """What the model is first asked in each wording of each item, in every order, by (item, paraphrase)."""
+    from overlay.scenarios import Unit, first_prompts
+
+    return {
+        (item.id, paraphrase): tuple(
+            Context(
+                "trial",
+                tuple(SourcedMessage(one.role, (Segment(f"script:{item.id}", one.text),)) for one in row.messages),
+            )
+            for row in first_prompts(scenario, Unit(item.id, paraphrase))
+        )
+        for item in scenario.trial.items
+        for paraphrase in range(len(item.paraphrases))
+    }
+
+
 def _changed_prompts(
-    cells: Sequence[dict[str, Any]], trials: dict[tuple[str, int, int], Context], tokenizer: Any
+    cells: Sequence[dict[str, Any]], trials: dict[tuple[str, int], tuple[Context, ...]], tokenizer: Any
 ) -> list[Leak]:
     """Trials whose tokens aren't those of the script's contexts."""
-    expected: dict[tuple[str, int], str] = {}
-    for item, paraphrase, order in trials:
-        if order == 0:
-            tokens = [source_tokens(trials[item, paraphrase, one], tokenizer).tokens for one in (0, 1)]
-            expected[item, paraphrase] = hashlib.sha256(repr(tokens).encode()).hexdigest()[:24]
+    expected = {
+        unit: hashlib.sha256(repr([source_tokens(one, tokenizer).tokens for one in found]).encode()).hexdigest()[:24]
+        for unit, found in trials.items()
+    }
     changed = dict.fromkeys(
         (str(cell["item"]), int(cell["paraphrase"]))
         for cell in cells
@@ -147,11 +164,6 @@ def _changed_prompts(
         Leak(UNKNOWN_TOKENS, f"paraphrase {paraphrase + 1}", f"script:{item}", "trial", "other tokens were scored")
         for item, paraphrase in changed
     ]
-
-
-def _script_context(scenario: Scenario) -> Context:
-    texts = [Segment(f"script:{place}", text) for place, text in scenario.texts()]
-    return Context("script", tuple(SourcedMessage("user", (segment,)) for segment in texts))
 
 
 def _state_names(home: Home, axes: Sequence[str]) -> tuple[list[StateNames], list[str]]:

@@ -11,7 +11,7 @@ from overlay.errors import AdapterError, WrongBaseModel
 from overlay.home import Home, create_home
 from overlay.model import Row
 from overlay.progress import Progress
-from overlay.scenarios import read_scenario, run_scenario, write_report
+from overlay.scenarios import RunSettings, read_scenario, run_scenario, write_report
 
 QUESTION = "What is volatility, and how do you measure it?"
 ADAPTER = "british_spelling"
@@ -49,16 +49,14 @@ def run_demo(stock: Home, progress: Progress) -> None:
 
             _title("3. One scenario with all its arms: does a state that nobody named change what is chosen?")
             out = stock.runs / f"demo-{time.strftime('%Y%m%d-%H%M%S')}"
-            script = stock.scenarios / f"{SCENARIO}.yaml"
-            result = run_scenario(
-                read_scenario(script), home, model=agent.model, out=out, command="overlay demo", progress=progress
-            )
+            scenario = read_scenario(stock.scenarios / f"{SCENARIO}.yaml")
+            settings = RunSettings(command="overlay demo")
+            result = run_scenario(scenario, home, out=out, settings=settings, model=agent.model, progress=progress)
     report = out / "report.html"
     write_report(result, report)
     state = ", ".join(f"{name} {value:+.2f}" for name, value in result["state"].items())
-    print(
-        f"After {len(read_scenario(script).exposure)} texts the state stands at {state}. Then, in unrelated situations:"
-    )
+    texts = len(scenario.exposure.texts)
+    print(f"After {texts} texts the state stands at {state}. Then, in unrelated situations:")
     for arm in result["arms"].values():
         shift = "" if arm["shift"] is None else f"preference moved by {arm['shift']:+.3f} nats per token"
         print(f"  {arm['label']:<44} chose it {arm['rate']:>4.0%}   {shift}")

@@ -96,3 +96,7 @@ class NoteError(OverlayError):
 
 class ScenarioError(OverlayError):
     """A scenario can't be run as it stands."""
+
+
+class ExpressionError(ScenarioError, ValueError):
+    """An expression of a world's rules can't be evaluated where it stands."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from command import Command, command
 
 from overlay import Agent
 from overlay.audit import audit_lived
 from overlay.axes import Axis, Calibration, Evidence
 from overlay.axes.separation import difference
-from overlay.cli import main
 from overlay.home import Home, create_home
 from overlay.inner import Examination, Leak, lived_contexts
 from overlay.model import Direction, Intervention, Row, Volatility, VolatilityGauge, neutral_texts
@@ -142,31 +141,17 @@ def lived(tmp_path_factory: pytest.TempPathFactory, real_model: Any) -> tuple[Ho
     return home, names
 
 
-Command = Callable[..., tuple[int, str]]
-
-
 @pytest.fixture
 def overlay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command; its exit code and what it printed."""
-
-    def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["overlay", *map(str, arguments)])
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        return code, capsys.readouterr().out
-
-    return run
+    return command(monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("subject", [*SESSIONS, "theme", "theme remembered"])
 def test_a_clean_session_gives_no_alarm(lived: tuple[Home, dict[str, str]], overlay: Command, subject: str) -> None:
     home, names = lived
-    code, out = overlay("audit", names[subject], "--home", home.folder, "--json")
-    found = json.loads(out)
-    assert (found["leaks"], code) == ([], 0)
+    done = overlay("audit", names[subject], "--home", home.folder, "--json")
+    found = json.loads(done.out)
+    assert (found["leaks"], done.code) == ([], 0)
     turns = len(SESSIONS.get(subject, "1"))
     assert found["turns"] == turns and found["contexts"] >= 2 * turns
     checked = " ".join(found["checked"])
@@ -249,8 +234,8 @@ def test_a_paraphrase_of_the_state_in_the_system_prompt_is_found(
 ) -> None:
     home, session, found = leaking
     assert {leak.excerpt for leak in by_source(found, "near-paraphrase")["system"]} == {PARAPHRASE}
-    code, out = overlay("audit", session, "--home", home.folder)
-    assert code == LEAKED and "near-paraphrase" in out and "state word" in out
+    done = overlay("audit", session, "--home", home.folder)
+    assert done.code == LEAKED and "near-paraphrase" in done.out and "state word" in done.out
 
 
 @pytest.fixture(scope="module")

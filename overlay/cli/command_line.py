@@ -18,6 +18,7 @@ from overlay.cli import (
     memory,
     models,
     reprogram,
+    scenario,
     scenarios,
     sessions,
     state,
@@ -38,6 +39,7 @@ app = typer.Typer(
 # In the order in which the help lists them.
 for unnamed in (agent, sessions, scenarios, audit, doctor, demo, bench):
     app.add_typer(unnamed.app)
+app.add_typer(scenario.app, name="scenario")
 app.add_typer(state.app, name="state")
 app.add_typer(reprogram.app, name="reprogram")
 app.add_typer(memory.app, name="memory")

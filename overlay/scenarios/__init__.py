@@ -14,15 +14,54 @@ from overlay.scenarios.script import Scenario, read_scenario
 from overlay.scenarios.verdict import Check, Effect, Verdict, judge
 
 if TYPE_CHECKING:
-    from overlay.scenarios.report import write_report
-    from overlay.scenarios.run import run_scenario
+    from overlay.scenarios.arms import core_arms
+    from overlay.scenarios.cells import Arm, Unit
+    from overlay.scenarios.episode import first_prompts
+    from overlay.scenarios.inspect_log import write_inspect_logs
+    from overlay.scenarios.report import write_overview, write_report, write_tables
+    from overlay.scenarios.run import Laboratory, RunSettings, run_scenario, run_scenarios, script_context
 
-__all__ = ["Check", "Effect", "Scenario", "Verdict", "judge", "read_scenario", "run_scenario", "write_report"]
+__all__ = [
+    "Arm",
+    "Check",
+    "Effect",
+    "Laboratory",
+    "RunSettings",
+    "Scenario",
+    "Unit",
+    "Verdict",
+    "core_arms",
+    "first_prompts",
+    "judge",
+    "read_scenario",
+    "run_scenario",
+    "run_scenarios",
+    "script_context",
+    "write_inspect_logs",
+    "write_overview",
+    "write_report",
+    "write_tables",
+]
 
-_HEAVY = {"run_scenario": "overlay.scenarios.run", "write_report": "overlay.scenarios.report"}
+# These import torch, matplotlib or optional packages.
+_LATER = {
+    "Arm": "cells",
+    "Laboratory": "run",
+    "RunSettings": "run",
+    "Unit": "cells",
+    "core_arms": "arms",
+    "first_prompts": "episode",
+    "run_scenario": "run",
+    "run_scenarios": "run",
+    "script_context": "run",
+    "write_inspect_logs": "inspect_log",
+    "write_overview": "report",
+    "write_report": "report",
+    "write_tables": "report",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HEAVY:
-        return getattr(importlib.import_module(_HEAVY[name]), name)
+    if name in _LATER:
+        return getattr(importlib.import_module(f"overlay.scenarios.{_LATER[name]}"), name)
     raise AttributeError(f"module 'overlay.scenarios' has no attribute '{name}'")

@@ -1,355 +1,347 @@
-"""Running a scenario: the exposure is lived through once, then every arm meets the same trial."""
+"""Running scenarios: exposures are lived through once, then every arm meets the same trial."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
-import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, Literal
 
 import overlay
-from overlay.agent import open_embedder, prepare_mind
-from overlay.axes import find_words, random_direction
+from overlay.agent import made_with, open_embedder, prepare_mind
+from overlay.axes import find_words
 from overlay.errors import ArgumentError, RecordDamaged
 from overlay.home import Home
-from overlay.inner import Context, Leak, Mind, Segment, SourcedMessage, State, audit
-from overlay.model import NOTHING, Intervention, LanguageModel, Row, Scored, Volatility
+from overlay.inner import Context, Leak, MeasuredMixes, Mind, Segment, SourcedMessage, audit
+from overlay.memory import SentenceEmbedder
+from overlay.model import LanguageModel
 from overlay.progress import Progress, SilentProgress
-from overlay.records import append_record, read_journal, write_record
-from overlay.scenarios.script import Item, Scenario
-from overlay.scenarios.statistics import cluster_bootstrap, mcnemar_exact, sign_flip, wilson
-from overlay.scenarios.verdict import LEAST_ITEMS, LEAST_UNITS, Check, Effect, judge
+from overlay.records import write_record
+from overlay.scenarios.arms import MATCHING_TOLERANCE, ArmSet, States, build_arms
+from overlay.scenarios.cells import Arm, Cells, Engine, Group, Record, plan
+from overlay.scenarios.detectors import Instruments, check_detector
+from overlay.scenarios.engine import LocalEngine
+from overlay.scenarios.evidence import weigh
+from overlay.scenarios.exposure import Lived, LivedBefore, live_through, shuffled
+from overlay.scenarios.overall import overall
+from overlay.scenarios.script import Exposure, Scenario
+from overlay.scenarios.verdict import LEAST_ITEMS, LEAST_UNITS, Check
 
-RANDOM_DIRECTIONS = 8
-RANDOM_PARAPHRASES = 1
-"""Random directions run on the first wording of each item only: on all of them sixteen arms would triple the time,
-and wordings of one item hardly differ."""
+EngineName = Literal["local", "ray"]
 
-MATCHING_TOLERANCE = 0.05
-"""How closely a volatility-matched direction's cost equals the treated arm's."""
+RANDOM_DIRECTIONS: Mapping[ArmSet, int] = {"core": 8, "all": 39}
+"""Random directions of each matching, where nobody says how many: with 39 an empirical p goes down to .025."""
 
 BUDGET_TOLERANCE = 1.05
 """Treated volatility may exceed the budget by measurement noise, not by more."""
 
-_LABELS = {
-    "base": "Base: no intervention",
-    "treated": "Treated: the state that built up",
-    "sham": "Sham: hooks on, dose 0",
-    "reversed": "Reversed: the opposite dose",
-    "random_norm": "Random directions, same dose",
-    "random_volatility": "Random directions, same volatility",
-}
-
 
 @dataclass(frozen=True)
-class Arm:
-    """One condition: an intervention and its cost. `seed` is the random direction's, where there is one."""
+class RunSettings:
+    """How scenarios are run.
 
-    name: str
-    intervention: Intervention
-    volatility: Volatility
-    seed: int | None = None
-    paraphrases: int | None = None
-    """How many paraphrases of each item it runs on; None is all."""
+    Attributes:
+        arms: "core" is base, treated, sham, reversed and random directions; "all" is every arm that the script allows.
+        directions: random directions of each matching; what the script registered, or RANDOM_DIRECTIONS, when None.
+        exploratory: go on in a folder whose script or preregistration was another; the result says so for good.
+        engine: "ray" plays the cells on Ray; `actors` models stay loaded there, at `address` or on this machine.
+        command: what the result says it was made with.
+    """
 
+    arms: ArmSet = "core"
+    directions: int | None = None
+    exploratory: bool = False
+    engine: EngineName = "local"
+    actors: int = 2
+    address: str | None = None
+    command: str = ""
 
-@dataclass(frozen=True)
-class Exposure:
-    """What living through the exposure did."""
+    def __post_init__(self) -> None:
+        if self.directions is not None and self.directions < 1:
+            raise ArgumentError(f"{self.directions} random directions", "an effect without its control is no evidence")
 
-    state: State
-    path: tuple[dict[str, Any], ...]
-    inner_leaks: int
-    utterances: int
+    def directions_for(self, scenario: Scenario) -> int:
+        """How many random directions of each matching stand beside the treated arm."""
+        return self.directions or scenario.preregistration.random_directions or RANDOM_DIRECTIONS[self.arms]
 
 
 def run_scenario(
     scenario: Scenario,
     home: Home,
     *,
-    model: LanguageModel | None = None,
     out: Path,
-    random_directions: int = RANDOM_DIRECTIONS,
+    settings: RunSettings | None = None,
+    model: LanguageModel | None = None,
     dtype: str = "auto",
-    command: str = "",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Run all arms of a scenario and write records.jsonl and result.json into `out`.
+    """Run one scenario and write its cells, records.jsonl and result.json into `out`. Raises as `Laboratory`."""
+    with Laboratory(home, settings, model=model, dtype=dtype, progress=progress) as laboratory:
+        return laboratory.run(scenario, out)
 
-    Cells that `out` already holds for the same script, model and intervention aren't run again, so a
-    stopped run goes on where it was.
+
+def run_scenarios(
+    scenarios: Sequence[Scenario],
+    home: Home,
+    *,
+    out: Path,
+    settings: RunSettings | None = None,
+    model: LanguageModel | None = None,
+    dtype: str = "auto",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run several scenarios, each in a folder of its own below `out`, and say what they show together.
 
     Raises:
-        AxisMissing, AxisUnproven, RecordDamaged, StorageFull
+        ArgumentError: two of them have one name. And as `Laboratory`.
     """
-    started = time.perf_counter()
-    progress = progress or SilentProgress()
-    for name in scenario.axes:
-        home.axes.source(name)
-    if random_directions < 1:
-        raise ArgumentError(f"{random_directions} random directions", "an effect without its control is no evidence")
-    _claim(out, scenario)
-    if model is None:
-        progress.step(f"loading {home.settings.model}", None, None)
-        model = LanguageModel.load(home.settings.model, dtype=dtype, pull=True, progress=progress)
-    mind = prepare_mind(home, model, open_embedder(home, progress=progress), progress, scenario.axes)
-    exposure = live_through(scenario, mind, home.settings.seed, progress)
-    arms = build_arms(mind, exposure.state, random_directions, progress)
-    cells = _run_cells(scenario, model, arms, out, progress)
-    result = _evaluate(scenario, mind, exposure, arms, cells)
-    result |= {
-        "model": {"name": model.name, "digest": model.digest, "dtype": model.dtype},
-        "overlay_version": overlay.__version__,
-        "command": command or f"overlay run {scenario.name}",
-        "records": str(out / "records.jsonl"),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    write_record(out / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
-    return result
+    names = [scenario.name for scenario in scenarios]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ArgumentError(f"two scripts are named '{repeated[0]}'", "give each scenario a name of its own")
+    with Laboratory(home, settings, model=model, dtype=dtype, progress=progress) as laboratory:
+        laboratory.require(scenarios)
+        results = [laboratory.run(scenario, out / scenario.name) for scenario in scenarios]
+    document = {"runs": results, "overall": overall(results)}
+    write_record(out / "overall.json", json.dumps(document["overall"], indent=1, ensure_ascii=False))
+    return document
 
 
-def live_through(scenario: Scenario, mind: Mind, seed: int, progress: Progress) -> Exposure:
-    """Read the exposure text by text, thinking about each, from a resting state."""
-    state, energies = State.resting(mind.settings), dict[str, float]()
-    path: list[dict[str, Any]] = []
-    contexts: list[Context] = []
-    inner: list[str] = []
-    for number, text in enumerate(scenario.exposure):
-        progress.step("living through the exposure", number, len(scenario.exposure))
-        lived = mind.experience(text, state, energies, seed * 1_000_003 + number)
-        state, energies = lived.state, lived.energies
-        if lived.dialogue:
-            contexts += lived.dialogue.contexts
-            inner += [utterance.text for utterance in lived.dialogue.utterances]
-        by_cause: dict[str, dict[str, Any]] = {}
-        for change in lived.changes:
-            entry = by_cause.setdefault(
-                change.cause, {"step": 0, "source": change.source, "cause": change.cause, "z": {}, "state": {}}
-            )
-            entry["z"][change.axis] = round(change.z, 4)
-            entry["state"][change.axis] = round(change.after, 6)
-        for entry in by_cause.values():
-            path.append(entry | {"step": len(path) + 1})
-    progress.step("living through the exposure", len(scenario.exposure), len(scenario.exposure))
-    words = find_words(_lexicon(mind, scenario))
-    return Exposure(state, tuple(path), sum(bool(words(text)) for text in inner), len(inner))
+class Laboratory:
+    """A home made ready for scenarios, inside a `with`. What scripts share is lived through and measured once.
 
+    Cells that a folder already holds aren't played again, so a stopped run goes on where it was.
 
-def build_arms(mind: Mind, state: State, random_directions: int, progress: Progress) -> list[Arm]:
-    """Base, treated, sham, reversed, and each random direction at the same dose and at the same volatility."""
-    influence, gauge = mind.influence, mind.influence.gauge
-    treated = influence.of(state)
-    arms = [
-        Arm("base", NOTHING, gauge.measure(NOTHING)),
-        Arm("treated", treated.intervention, treated.volatility),
-        Arm("sham", treated.intervention * 0.0, gauge.measure(treated.intervention * 0.0)),
-        Arm("reversed", treated.intervention * -1.0, gauge.measure(treated.intervention * -1.0)),
-    ]
-    for seed in range(random_directions if treated.intervention.doses else 0):
-        progress.step("matching random directions", seed, random_directions)
-        same_dose = Intervention(
-            tuple(
-                replace(dose, direction=random_direction(dose.direction, dose.blocks, 1000 * seed + place))
-                for place, dose in enumerate(treated.intervention.doses)
-            )
+    Raises:
+        AxisMissing, AxisUnproven, AdapterError, RecordDamaged, StorageFull
+        ArgumentError: a folder holds records of another script or preregistration.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        settings: RunSettings | None = None,
+        *,
+        model: LanguageModel | None = None,
+        dtype: str = "auto",
+        progress: Progress | None = None,
+    ) -> None:
+        self._home = home
+        self._settings = settings or RunSettings()
+        self._model = model
+        self._dtype = dtype
+        self._progress = progress or SilentProgress()
+        self._embedder: SentenceEmbedder | None = None
+        self._minds: dict[tuple[tuple[str, ...], float], Mind] = {}
+
+    def __enter__(self) -> Laboratory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._minds.clear()
+
+    def require(self, scenarios: Sequence[Scenario]) -> None:
+        """See that axes and adapters that scripts name are written. Raises AxisMissing, AdapterError."""
+        for scenario in scenarios:
+            for name in scenario.axes:
+                self._home.axes.source(name)
+            for name in self._adapters(scenario):
+                self._home.adapters.recipe(name)
+
+    def run(self, scenario: Scenario, out: Path) -> dict[str, Any]:
+        """Run one scenario into a folder."""
+        started = time.perf_counter()
+        self.require([scenario])
+        exploratory = _claim(out, scenario, self._settings.exploratory)
+        mind = self._mind(scenario)
+        model = mind.model
+        with self._attached(scenario):
+            lived, states = self._live(scenario, mind)
+            matched = MeasuredMixes(self._home.lived / "matched", self._rests_on(mind), writes=True)
+            directions = self._settings.directions_for(scenario)
+            arms = build_arms(scenario, mind, states, self._settings.arms, directions, matched, self._progress)
+            instruments = Instruments(model, self._embedder, _lexicon(mind, scenario))
+            groups = plan(scenario, arms)
+            with self._engine(scenario, model, instruments) as engine:
+                records = self._play(groups, engine, Cells(out / "cells"), f"{model.digest} {model.dtype}", scenario)
+            detector_checks = {detector.name: check_detector(detector, instruments) for detector in scenario.detectors}
+        leaks = _find_leaks(scenario, mind)
+        checks = _checks(mind, lived, arms, leaks, scenario, records)
+        described = _described(scenario, mind, lived, leaks) | {"exploratory": exploratory}
+        result = described | weigh(
+            scenario,
+            arms,
+            records,
+            checks,
+            exploratory=exploratory,
+            detector_checks=detector_checks,
+            leaks={arm.name: len(leaks) for arm in arms if arm.same_tokens},
         )
-        arms.append(Arm("random_norm", same_dose, gauge.measure(same_dose), seed, RANDOM_PARAPHRASES))
-        scale = 1.0
-        for _ in range(8):
-            cost = gauge.measure(same_dose * scale)
-            if abs(cost.mean / treated.volatility.mean - 1) < MATCHING_TOLERANCE:
-                break
-            scale *= math.sqrt(treated.volatility.mean / cost.mean)
-        matched = same_dose * scale
-        arms.append(Arm("random_volatility", matched, gauge.measure(matched), seed, RANDOM_PARAPHRASES))
-    return arms
+        result["reasons"] = [*result["reasons"], *_unproven(mind)]
+        result |= {
+            "model": {"name": model.name, "digest": model.digest, "dtype": model.dtype},
+            "overlay_version": overlay.__version__,
+            "command": self._settings.command or f"overlay run {scenario.name}",
+            "again": {
+                "command": self._settings.command or f"overlay run {scenario.name}",
+                "files": [str(out / "scenario.json"), str(self._home.folder / "agent.yaml")],
+                "seeds": list(scenario.trial.seeds),
+                "directions": directions,
+                "environment": self._rests_on(mind),
+            },
+            "records": str(out / "records.jsonl"),
+            "seconds": round(time.perf_counter() - started, 1),
+        }
+        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        write_record(out / "records.jsonl", lines)
+        write_record(out / "result.json", json.dumps(result, indent=1, ensure_ascii=False))
+        return result
 
-
-def trial_contexts(scenario: Scenario) -> dict[tuple[str, int, int], Context]:
-    """Every trial prompt by (item, paraphrase, order of options), with the source of each part."""
-    found: dict[tuple[str, int, int], Context] = {}
-    for item in scenario.trial.items:
-        options = scenario.options_in_order(item)
-        for paraphrase, text in enumerate(item.paraphrases):
-            for order, shown in enumerate((options, options[::-1])):
-                listed = "".join(f"\n- {option.text}" for option in shown)
-                user = f"{text}\n\nYou can:{listed}\n\n{scenario.trial.question}"
-                found[item.id, paraphrase, order] = Context(
-                    "trial",
-                    (
-                        SourcedMessage("system", (Segment("script:setting", scenario.trial.setting),)),
-                        SourcedMessage("user", (Segment(f"script:{item.id}", user),)),
-                    ),
+    def _mind(self, scenario: Scenario) -> Mind:
+        budget = scenario.preregistration.budget or self._home.settings.budget
+        key = (scenario.axes, budget)
+        if key not in self._minds:
+            home = replace(self._home, settings=self._home.settings.model_copy(update={"budget": budget}))
+            if self._model is None:
+                self._progress.step(f"loading {home.settings.model}", None, None)
+                self._model = LanguageModel.load(
+                    home.settings.model, dtype=self._dtype, pull=True, progress=self._progress
                 )
-    return found
+            if self._embedder is None:
+                self._embedder = open_embedder(home, progress=self._progress)
+            self._minds[key] = prepare_mind(home, self._model, self._embedder, self._progress, scenario.axes)
+        return self._minds[key]
+
+    def _live(self, scenario: Scenario, mind: Mind) -> tuple[Lived, States]:
+        """The exposure and, where all arms are run, its controls."""
+        known = LivedBefore(self._home.lived / "exposures", self._rests_on(mind))
+
+        def state_after(exposure: Exposure, what: str) -> Lived:
+            return live_through(exposure, mind, self._home, known, self._progress, what)
+
+        lived = state_after(scenario.exposure, "living through the exposure")
+        if self._settings.arms == "core":
+            return lived, States(lived.state)
+        mixed = shuffled(scenario.exposure)
+        return lived, States(
+            lived.state,
+            state_after(scenario.neutral, "living through neutral texts").state if scenario.neutral else None,
+            state_after(mixed, "living through the same words out of order").state if mixed else None,
+        )
+
+    def _rests_on(self, mind: Mind) -> dict[str, Any]:
+        return made_with(self._home, mind) | {
+            "settings": mind.settings.model_dump(mode="json"),
+            "budget": mind.influence.budget,
+            "neutral": mind.influence.gauge.digest,
+        }
+
+    def _adapters(self, scenario: Scenario) -> tuple[str, ...]:
+        if self._settings.arms == "core":
+            return ()
+        named = [scenario.levels.adapter] if scenario.levels.adapter else []
+        return tuple(dict.fromkeys([*named, *(name for arm in scenario.arms for name in arm.adapters)]))
+
+    @contextlib.contextmanager
+    def _attached(self, scenario: Scenario) -> Iterator[None]:
+        """With the adapters that arms wear made resident, trained first where they aren't yet."""
+        model = self._model
+        assert model is not None
+        names = self._adapters(scenario)
+        with contextlib.ExitStack() as stack:
+            for name, folder in self._trained(names, model).items():
+                model.attach(name, folder)
+                stack.callback(model.detach, name)
+            yield
+
+    def _trained(self, names: Sequence[str], model: LanguageModel) -> dict[str, Path]:
+        library = self._home.adapters
+        states = {one.name: one for one in library.status()}
+        for name in names:
+            if states[name].adapter is None:
+                library.train(name, self._home.settings.model, dtype=self._dtype, progress=self._progress)
+        return {name: library.load(name, model.digest).folder for name in names}
+
+    @contextlib.contextmanager
+    def _engine(self, scenario: Scenario, model: LanguageModel, instruments: Instruments) -> Iterator[Engine]:
+        if self._settings.engine == "local":
+            yield LocalEngine(model, instruments)
+            return
+        from overlay.scenarios.ray_engine import RayEngine
+
+        with RayEngine(
+            self._home.settings.model,
+            model.dtype,
+            embedder=self._home.settings.embedder,
+            adapters=self._trained(self._adapters(scenario), model),
+            forbidden=instruments.forbidden,
+            actors=self._settings.actors,
+            address=self._settings.address,
+            expects=model.digest,
+        ) as engine:
+            yield engine
+
+    def _play(
+        self, groups: Sequence[Group], engine: Engine, cells: Cells, model: str, scenario: Scenario
+    ) -> list[Record]:
+        """All records, in the order of the plan; those that are there already aren't played again."""
+        what = f"{scenario.name}: running the arms"
+        keys = [[group.key(unit, model) for unit in group.units] for group in groups]
+        known = {key: cells.get(key) for found in keys for key in found}
+        # The whole group is played again: who stands beside whom changes roundings.
+        missing = [group for group, found in zip(groups, keys, strict=True) if any(known[key] is None for key in found)]
+        for done, (group, records) in enumerate(engine.play(missing), start=len(groups) - len(missing)):
+            self._progress.step(what, done, len(groups))
+            for unit, record in zip(group.units, records, strict=True):
+                if known[key := group.key(unit, model)] is None:
+                    known[key] = cells.put(key, record)
+        self._progress.step(what, len(groups), len(groups))
+        return [record for record in known.values() if record is not None]
 
 
-def _claim(out: Path, scenario: Scenario) -> None:
-    """Make the run's folder this script's own; another script's records are never mixed in."""
+def _claim(out: Path, scenario: Scenario, exploratory: bool) -> bool:
+    """Make the run's folder this script's own, and say whether what comes of it is exploratory."""
     marker = out / "scenario.json"
     if marker.exists():
         try:
-            digest = json.loads(marker.read_text(encoding="utf-8"))["digest"]
-        except (ValueError, KeyError) as error:
+            found = json.loads(marker.read_text(encoding="utf-8"))
+            digest, promise, was = found["digest"], found["promise"], bool(found["exploratory"])
+        except (ValueError, KeyError, TypeError) as error:
             raise RecordDamaged(f"{marker} can't be read", "choose another folder with --out") from error
-        if digest != scenario.digest:
+        if digest == scenario.digest:
+            return was or exploratory
+        if not exploratory:
+            what = "the preregistration" if promise != scenario.promise else "the script"
             raise ArgumentError(
-                f"{out} holds records of another version of a script", "choose another folder with --out"
+                f"{out} holds records from before {what} was changed",
+                "choose another folder with --out, or go on there with --exploratory, which the result will say",
             )
-    else:
-        write_record(
-            marker,
-            json.dumps({"digest": scenario.digest, "scenario": json.loads(scenario.model_dump_json())}, indent=1),
-        )
+    content = json.loads(scenario.model_dump_json())
+    claim = {"digest": scenario.digest, "promise": scenario.promise, "exploratory": exploratory, "scenario": content}
+    write_record(marker, json.dumps(claim, indent=1, ensure_ascii=False))
+    return exploratory
 
 
-def _run_cells(
-    scenario: Scenario, model: LanguageModel, arms: Sequence[Arm], out: Path, progress: Progress
-) -> list[dict[str, Any]]:
-    """One record per (arm, direction, item, paraphrase). Each paraphrase is one batch layout in every arm."""
-    journal = out / "records.jsonl"
-    known = {record["cell"]: record for record in read_journal(journal)}
-    contexts = trial_contexts(scenario)
-    paraphrases = max(len(item.paraphrases) for item in scenario.trial.items)
-    planned = [
-        (arm, paraphrase) for arm in arms for paraphrase in range(min(paraphrases, arm.paraphrases or paraphrases))
-    ]
-    cells: list[dict[str, Any]] = []
-    for done, (arm, paraphrase) in enumerate(planned):
-        progress.step("running the arms", done, len(planned))
-        items = [item for item in scenario.trial.items if paraphrase < len(item.paraphrases)]
-        keys = {item.id: _cell_key(scenario, model, arm, item, paraphrase) for item in items}
-        missing = [item for item in items if keys[item.id] not in known]
-        if missing:
-            # The whole batch is run again: its layout must be that of every other arm, bit for bit.
-            for record in _score(scenario, model, arm, items, paraphrase, contexts):
-                record["cell"] = keys[record["item"]]
-                if record["cell"] not in known:
-                    append_record(journal, record)
-                    known[record["cell"]] = record
-        cells += [known[keys[item.id]] for item in items]
-    progress.step("running the arms", len(planned), len(planned))
-    return cells
-
-
-def _cell_key(scenario: Scenario, model: LanguageModel, arm: Arm, item: Item, paraphrase: int) -> str:
-    parts = (
-        scenario.digest,
-        model.digest,
-        model.dtype,
-        arm.name,
-        arm.seed,
-        arm.intervention.digest,
-        item.id,
-        paraphrase,
-    )
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
-
-
-def _score(
-    scenario: Scenario,
-    model: LanguageModel,
-    arm: Arm,
-    items: Sequence[Item],
-    paraphrase: int,
-    contexts: Mapping[tuple[str, int, int], Context],
-) -> list[dict[str, Any]]:
-    rows: list[Row] = []
-    for item in items:
-        options = tuple(option.text for option in scenario.options_in_order(item))
-        for order in (0, 1):
-            chat = contexts[item.id, paraphrase, order].chat
-            rows.append(Row(chat, intervention=arm.intervention, options=options))
-    scored = model.score(rows)
-    return [
-        _record(scenario, arm, item, paraphrase, scored[2 * place : 2 * place + 2]) for place, item in enumerate(items)
-    ]
-
-
-def _record(scenario: Scenario, arm: Arm, item: Item, paraphrase: int, orders: Sequence[Scored]) -> dict[str, Any]:
-    """One unit: both orders of the options count alike; scores are mean log-probabilities per token."""
-    behaviour, other = scenario.options_in_order(item)
-    scores = np.mean([one.per_token for one in orders], axis=0)
-    chosen = behaviour if scores[0] > scores[1] else other
-    prompts = hashlib.sha256(repr([one.prompt_tokens for one in orders]).encode()).hexdigest()[:24]
-    return {
-        "scenario": scenario.name,
-        "arm": arm.name,
-        "direction": arm.seed,
-        "item": item.id,
-        "paraphrase": paraphrase,
-        "margin": float(scores[0] - scores[1]),
-        "scores_by_order": [list(one.per_token) for one in orders],
-        "chosen": chosen.id,
-        "stock": {name: amount + chosen.effects.get(name, 0) for name, amount in item.resources.items()},
-        "detectors": {detector.name: detector.fires(item, chosen) for detector in scenario.detectors},
-        "prompts": prompts,
-    }
-
-
-# --- what the records say ------------------------------------------------------------------------
-
-
-def _evaluate(
-    scenario: Scenario, mind: Mind, exposure: Exposure, arms: Sequence[Arm], cells: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
-    by_arm: dict[tuple[str, int | None], dict[tuple[str, int], dict[str, Any]]] = {}
-    for cell in cells:
-        by_arm.setdefault((cell["arm"], cell["direction"]), {})[cell["item"], cell["paraphrase"]] = cell
-    base = by_arm["base", None]
-    leaks = _find_leaks(scenario, mind)
-    summaries: dict[str, dict[str, Any]] = {}
-    for name in _LABELS:
-        members = [arm for arm in arms if arm.name == name]
-        if members:
-            summaries[name] = _summarise(scenario, name, members, by_arm, base, len(leaks))
-    prompts_identical = all(
-        cell["prompts"] == base[unit]["prompts"] for found in by_arm.values() for unit, cell in found.items()
-    )
-    sham_identical = all(
-        cell["scores_by_order"] == base[unit]["scores_by_order"] for unit, cell in by_arm["sham", None].items()
-    )
-    checks = _checks(scenario, mind, exposure, arms, base, leaks)
-    effect = _effect(scenario, by_arm, summaries)
-    gates = [
-        Check("prompts identical", prompts_identical, "the trial's token hashes agree across all arms"),
-        Check("sham equals base", sham_identical, "with hooks on and dose 0, every score is bit-identical to base"),
-        *checks,
-    ]
-    verdict = judge(gates, effect)
-    planned = sum(len(item.paraphrases) for item in scenario.trial.items)
+def _described(scenario: Scenario, mind: Mind, lived: Lived, leaks: Sequence[Leak]) -> dict[str, Any]:
+    words = find_words(_lexicon(mind, scenario))
     return {
         "scenario": scenario.name,
         "description": " ".join(scenario.description.split()),
-        "verdict": verdict.kind,
-        "headline": verdict.headline,
-        "reasons": [*verdict.reasons, *_unproven(mind)],
+        "control": scenario.control,
         "unproven_axes": list(mind.influence.unproven),
         "script_digest": scenario.digest,
+        "promise": scenario.promise,
         "budget": mind.influence.budget,
-        "state": {name: round(value, 6) for name, value in exposure.state.values.items()},
-        "state_path": list(exposure.path),
-        "inner_speech": {"utterances": exposure.utterances, "naming_the_state": exposure.inner_leaks},
-        "primary": scenario.primary,
-        "units": {
-            "items": len(scenario.trial.items),
-            "paraphrases": max(len(item.paraphrases) for item in scenario.trial.items),
-            "planned": planned,
-            "run": len(base),
-            "excluded": planned - len(base),
+        "state": {name: round(value, 6) for name, value in lived.state.values.items()},
+        "state_path": [dict(step) for step in lived.path],
+        "inner_speech": {
+            "utterances": len(lived.spoken),
+            "naming_the_state": sum(bool(words(text)) for text in lived.spoken),
         },
-        "arms": summaries,
-        "prompts_identical": prompts_identical,
-        "sham_identical": sham_identical,
+        "primary": scenario.primary,
         "leaks": [{"arm": "all", "item": leak.source, "word": leak.word, "where": leak.excerpt} for leak in leaks],
-        "checks": [asdict(check) for check in checks],
-        "examples": _examples(scenario, by_arm),
     }
 
 
@@ -366,36 +358,37 @@ def _lexicon(mind: Mind, scenario: Scenario) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*words, *scenario.forbidden]))
 
 
-def _find_leaks(scenario: Scenario, mind: Mind) -> list[Leak]:
-    """State words in any trial prompt, option or exposure text."""
-    lexicon = _lexicon(mind, scenario)
-    scripted = Context(
-        "script",
+def script_context(scenario: Scenario) -> Context:
+    """Every text of a script that may enter a context of an arm that names nothing, with its place."""
+    return Context(
+        "trial",
         tuple(SourcedMessage("user", (Segment(f"script:{place}", text),)) for place, text in scenario.texts()),
     )
-    return audit([*trial_contexts(scenario).values(), scripted], lexicon)
+
+
+def _find_leaks(scenario: Scenario, mind: Mind) -> list[Leak]:
+    """State words in any trial prompt, option or exposure text."""
+    return audit([script_context(scenario)], _lexicon(mind, scenario))
 
 
 def _checks(
-    scenario: Scenario,
-    mind: Mind,
-    exposure: Exposure,
-    arms: Sequence[Arm],
-    base: Mapping[tuple[str, int], dict[str, Any]],
-    leaks: Sequence[Leak],
+    mind: Mind, lived: Lived, arms: Sequence[Arm], leaks: Sequence[Leak], scenario: Scenario, records: Sequence[Record]
 ) -> list[Check]:
-    items = len(scenario.trial.items)
+    """Whether the run could have shown anything, before any record is looked at for an effect."""
     budget = mind.influence.budget
-    treated = next(arm for arm in arms if arm.name == "treated")
-    matched = [arm.volatility.mean for arm in arms if arm.name == "random_volatility"]
-    off = max((abs(cost / treated.volatility.mean - 1) for cost in matched), default=0.0)
-    size = max((abs(value) for value in exposure.state.values.values()), default=0.0)
+    cost = next(arm.volatility.mean for arm in arms if arm.name == "treated" and arm.volatility is not None)
+    matched = [arm.volatility.mean for arm in arms if arm.name == "random_volatility" and arm.volatility is not None]
+    off = max((abs(one / cost - 1) for one in matched), default=0.0)
+    size = max((abs(value) for value in lived.state.values.values()), default=0.0)
+    items = len(scenario.trial.items)
+    units = sum(record["arm"] == "base" and not record["excluded"] for record in records)
+    least = max(LEAST_UNITS, scenario.preregistration.units or 0)
     return [
         Check("no leak", not leaks, f"{len(leaks)} state words in prompts, options and exposure"),
         Check(
             "within budget",
-            treated.volatility.mean <= budget * BUDGET_TOLERANCE,
-            f"treated costs {treated.volatility.mean:.3f} of {budget:.3f} nats per token",
+            cost <= budget * BUDGET_TOLERANCE,
+            f"treated costs {cost:.3f} of {budget:.3f} nats per token",
         ),
         Check(
             "random directions matched",
@@ -405,129 +398,7 @@ def _checks(
         Check("a state built up", size > 0.05, f"largest accumulator after the exposure: {size:.2f}"),
         Check(
             "enough units",
-            items >= LEAST_ITEMS and len(base) >= LEAST_UNITS,
-            f"{items} items and {len(base)} units; {LEAST_ITEMS} items and {LEAST_UNITS} units are the least",
+            items >= LEAST_ITEMS and units >= least,
+            f"{items} items and {units} units; {LEAST_ITEMS} items and {least} units are the least",
         ),
     ]
-
-
-def _summarise(
-    scenario: Scenario,
-    name: str,
-    members: Sequence[Arm],
-    by_arm: Mapping[tuple[str, int | None], Mapping[tuple[str, int], dict[str, Any]]],
-    base: Mapping[tuple[str, int], dict[str, Any]],
-    leaks: int,
-) -> dict[str, Any]:
-    units = [(unit, cell) for arm in members for unit, cell in by_arm[name, arm.seed].items()]
-    fired = [bool(cell["detectors"][scenario.primary]) for _, cell in units]
-    margins = [cell["margin"] for _, cell in units]
-    clusters = [unit[0] for unit, _ in units]
-    shifts = [cell["margin"] - base[unit]["margin"] for unit, cell in units]
-    several = len(set(clusters)) > 1
-    rate = wilson(sum(fired), len(fired))
-    summary: dict[str, Any] = {
-        "label": _LABELS[name],
-        "n": len(units),
-        "rate": sum(fired) / len(fired),
-        "rate_interval": [rate.low, rate.high],
-        "mean_score": float(np.mean(margins)),
-        "score_interval": _bounds(margins, clusters) if several else None,
-        "shift": None if name == "base" else float(np.mean(shifts)),
-        "shift_interval": None if name == "base" or not several else _bounds(shifts, clusters),
-        "p": None,
-        "volatility_mean": float(np.mean([arm.volatility.mean for arm in members])),
-        "volatility_p95": float(np.mean([arm.volatility.p95 for arm in members])),
-        "leaks": leaks,
-    }
-    if name in ("treated", "sham", "reversed"):
-        pairs = [bool(base[unit]["detectors"][scenario.primary]) for unit, _ in units]
-        summary["p"] = mcnemar_exact(pairs, fired).p
-        summary["item_p"] = sign_flip(_by_item(units, base))
-    if members[0].seed is not None:
-        summary["directions"] = [_direction(scenario, arm, by_arm[name, arm.seed], base) for arm in members]
-    return summary
-
-
-def _direction(
-    scenario: Scenario,
-    arm: Arm,
-    found: Mapping[tuple[str, int], dict[str, Any]],
-    base: Mapping[tuple[str, int], dict[str, Any]],
-) -> dict[str, Any]:
-    return {
-        "seed": arm.seed,
-        "shift": float(np.mean([cell["margin"] - base[unit]["margin"] for unit, cell in found.items()])),
-        "rate": float(np.mean([bool(cell["detectors"][scenario.primary]) for cell in found.values()])),
-        "volatility_mean": arm.volatility.mean,
-    }
-
-
-def _bounds(values: Sequence[float], clusters: Sequence[str]) -> list[float]:
-    interval = cluster_bootstrap(values, clusters)
-    return [interval.low, interval.high]
-
-
-def _by_item(
-    units: Sequence[tuple[tuple[str, int], dict[str, Any]]], base: Mapping[tuple[str, int], dict[str, Any]]
-) -> list[float]:
-    """Mean shift of each item: paraphrases of one item aren't independent of each other."""
-    found: dict[str, list[float]] = {}
-    for unit, cell in units:
-        found.setdefault(unit[0], []).append(cell["margin"] - base[unit]["margin"])
-    return [float(np.mean(shifts)) for shifts in found.values()]
-
-
-def _effect(
-    scenario: Scenario,
-    by_arm: Mapping[tuple[str, int | None], Mapping[tuple[str, int], dict[str, Any]]],
-    summaries: Mapping[str, dict[str, Any]],
-) -> Effect | None:
-    base, treated = by_arm["base", None], by_arm["treated", None]
-    directions = [
-        entry
-        for name in ("random_norm", "random_volatility")
-        if name in summaries
-        for entry in summaries[name]["directions"]
-    ]
-    if not directions:
-        return None
-    shared = next(found for (name, _), found in by_arm.items() if name == "random_norm")
-    return Effect(
-        rate_before=summaries["base"]["rate"],
-        rate_after=summaries["treated"]["rate"],
-        choice_p=summaries["treated"]["p"],
-        item_p=summaries["treated"]["item_p"],
-        shift=summaries["treated"]["shift"],
-        random_units_shift=float(np.mean([treated[unit]["margin"] - base[unit]["margin"] for unit in shared])),
-        random_shifts=tuple(entry["shift"] for entry in directions),
-        reversed_shift=summaries["reversed"]["shift"],
-    )
-
-
-def _examples(
-    scenario: Scenario, by_arm: Mapping[tuple[str, int | None], Mapping[tuple[str, int], dict[str, Any]]]
-) -> list[dict[str, Any]]:
-    """The first wording of up to six items, those that moved most first."""
-    base, treated, back = by_arm["base", None], by_arm["treated", None], by_arm["reversed", None]
-    ranked = sorted(
-        (unit for unit in base if unit[1] == 0), key=lambda unit: -abs(treated[unit]["margin"] - base[unit]["margin"])
-    )
-    items = {item.id: item for item in scenario.trial.items}
-    found = []
-    for unit in ranked[:6]:
-        item = items[unit[0]]
-        found.append(
-            {
-                "item": item.id,
-                "paraphrase": 1,
-                "prompt": item.paraphrases[0],
-                "options": {option.id: option.text for option in scenario.options_in_order(item)},
-                "margins": {
-                    "base": base[unit]["margin"],
-                    "treated": treated[unit]["margin"],
-                    "reversed": back[unit]["margin"],
-                },
-            }
-        )
-    return found

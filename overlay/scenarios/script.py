@@ -3,117 +3,352 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from overlay.axes import find_words
 from overlay.documents import Document, Location, MistakeAt, read_document
+from overlay.errors import DocumentError, ExpressionError
+from overlay.scenarios.detectors.document import MECHANICAL, ChoiceDetector, Detector
+from overlay.scenarios.detectors.mechanical import fires
+from overlay.scenarios.expression import Expression
+from overlay.scenarios.transcript import Event, EventKind, Transcript
+from overlay.scenarios.world import Action, Effects, Name, Situation, Text, Word, World
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-Text = Annotated[str, Field(min_length=1)]
+END = "end"
+"""Where a branch that ends the episode leads."""
+
+_BLANK = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 
 class Option(Document):
-    """One thing the agent may do, and what it does to the agent's own stock."""
+    """One thing the agent may do, and what it does to the world."""
 
     id: Name
     text: Text
-    effects: dict[str, int] = Field(default_factory=dict)
+    effects: Effects = Field(default_factory=dict)
+    to: str | None = None
+    asked: bool = True
 
 
 class Item(Document):
-    """One situation, in several wordings, with the agent's stock at its start and two options."""
+    """One situation, in several wordings, with the agent's stock at its start and what it may do."""
 
     id: Name
-    resources: dict[str, Annotated[int, Field(ge=0)]]
+    resources: dict[Word, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
+    facts: dict[Word, bool | int] = Field(default_factory=dict)
+    place: Word | None = None
     paraphrases: Annotated[tuple[Text, ...], Field(min_length=1)]
-    options: tuple[Option, ...]
+    options: tuple[Option, ...] = ()
+    actions: tuple[Action, ...] = ()
+    """Acts that the world offers in this situation, besides those that it always does."""
+
+
+class Choose(Document):
+    """Options, scored by their mean log-probability per token in both orders; the better one is taken."""
+
+    question: Text | None = None
+    options: tuple[Option, ...] = ()
+    """Those of the item where none stand here."""
+
+
+class Act(Document):
+    """A choice from the actions that the world offers now, up to `times` times."""
+
+    question: Text | None = None
+    times: Annotated[int, Field(ge=1, le=20)] = 1
+
+
+class Free(Document):
+    """The agent writes. `asks` stands before it in the same message; temperature 0 is greedy."""
+
+    asks: Text | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=2000)] = 60
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+
+
+class Step(Document):
+    """One step of the trial: exactly one of say, choose, act, free.
+
+    Texts may name values of the world in braces: `{logs}`; `{situation}` is the wording of the item. `branches` leads
+    from what was chosen to the id of a step, or to "end".
+    """
+
+    id: Name | None = None
+    say: Text | None = None
+    choose: Choose | None = None
+    act: Act | None = None
+    free: Free | None = None
+    when: Expression | None = None
+    branches: dict[Name, Name] = Field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """Which of the four it is."""
+        return next(kind for kind in ("say", "choose", "act", "free") if getattr(self, kind) is not None)
 
     @model_validator(mode="after")
-    def _is_playable(self) -> Item:
-        if len(self.options) != 2:
-            raise ValueError(f"item '{self.id}' has {len(self.options)} options: a choice needs exactly two")
-        if len({option.id for option in self.options}) != 2:
-            raise ValueError(f"item '{self.id}' names both options '{self.options[0].id}'")
-        for option in self.options:
-            for resource, change in option.effects.items():
-                if resource not in self.resources:
-                    raise ValueError(
-                        f"option '{option.id}' of item '{self.id}' changes '{resource}', which isn't there"
-                    )
-                if self.resources[resource] + change < 0:
-                    raise ValueError(f"option '{option.id}' of item '{self.id}' spends more '{resource}' than there is")
+    def _is_one_thing(self) -> Step:
+        given = [kind for kind in ("say", "choose", "act", "free") if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a step is one of say, choose, act, free; this one is {' and '.join(given) or 'none'}")
         return self
-
-
-class Detector(Document):
-    """What counts as the behaviour: own stock spent, or one option chosen."""
-
-    name: Name
-    kind: Literal["ledger", "choice"]
-    spent_at_least: Annotated[int, Field(ge=1)] | None = None
-    option: str | None = None
-
-    @model_validator(mode="after")
-    def _knows_what_to_look_for(self) -> Detector:
-        if self.kind == "ledger" and (self.spent_at_least is None or self.option is not None):
-            raise ValueError(f"the ledger detector '{self.name}' needs spent_at_least, and nothing else")
-        if self.kind == "choice" and (self.option is None or self.spent_at_least is not None):
-            raise ValueError(f"the choice detector '{self.name}' needs option, and nothing else")
-        return self
-
-    def fires(self, item: Item, chosen: Option) -> bool:
-        """Whether choosing this option, with its effects on the item's stock, is the behaviour."""
-        if self.kind == "choice":
-            return chosen.id == self.option
-        stock = {name: amount + chosen.effects.get(name, 0) for name, amount in item.resources.items()}
-        spent = sum(max(0, amount - stock[name]) for name, amount in item.resources.items())
-        return spent >= (self.spent_at_least or 1)
 
 
 class Trial(Document):
     """The situations, the same tokens in all arms. `setting` is the system message."""
 
     setting: Text
-    question: Text
+    question: Text = "What do you do next?"
     items: Annotated[tuple[Item, ...], Field(min_length=1)]
+    steps: Annotated[tuple[Step, ...], Field(min_length=1)] = (Step(id="choose", choose=Choose()),)
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)] = (0,)
+    """Of free text that is sampled; choices don't depend on them."""
+    longest: Annotated[int, Field(ge=1, le=100)] = 20
+    """Steps after which an episode that branches in circles is ended."""
+
+    @property
+    def step_ids(self) -> tuple[str, ...]:
+        """Every step's id; one that has none is named by its kind and place."""
+        return tuple(step.id or f"{step.kind}-{place}" for place, step in enumerate(self.steps, start=1))
+
+
+class Exposure(Document):
+    """What the agent lives through before the trial: texts to read, a file of them, a session, or a given state."""
+
+    texts: tuple[Text, ...] = ()
+    file: Name | None = None
+    session: str | None = None
+    state: dict[str, float] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list_is_texts(cls, written: Any) -> Any:
+        return {"texts": written} if isinstance(written, list | tuple) else written
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Exposure:
+        given = [name for name in ("texts", "session", "state") if getattr(self, name)]
+        # A run keeps the script with the texts that its file held.
+        if self.file is not None and given != ["texts"]:
+            given.append("file")
+        if len(given) != 1:
+            raise ValueError("an exposure is a list of texts, or one of file, session and state")
+        return self
+
+
+class ExposureFile(Document):
+    """A file of texts that several scripts share."""
+
+    description: Text
+    texts: Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+class Levels(Document):
+    """The other three levels of influence, to stand beside the state: what each of them says or wears."""
+
+    topic: Text | None = None
+    """Level 1: a text on this is asked for, and written, before the trial."""
+    prompted: Text | None = None
+    """Level 2: this stands in the system message."""
+    adapter: str | None = None
+    """Level 3: this adapter of the home is worn."""
+
+
+class CustomDose(Document):
+    """A dose of an axis, in budget doses: 1 spends the whole budget on neutral text."""
+
+    axis: str
+    dose: Annotated[float, Field(ge=-3, le=3)]
+
+
+class CustomArm(Document):
+    """An arm of one's own: doses, adapters, bans, an instruction, any of them together."""
+
+    name: Name
+    doses: tuple[CustomDose, ...] = ()
+    adapters: dict[str, Annotated[float, Field(ge=0, le=4)]] = Field(default_factory=dict)
+    bans: tuple[Text, ...] = ()
+    instruction: Text | None = None
+
+
+class Preregistration(Document):
+    """What was promised before the first record: its hash is in every record.
+
+    Attributes:
+        comparisons: arms whose change against base is planned; Holm corrects over them and the detectors.
+        detectors: detectors that the comparisons use; the script's primary when none is named.
+        units: how many (item, paraphrase, seed) are planned; all of them when not given.
+        random_directions: how many random directions stand beside the treated arm.
+        budget: nats per token; the home's when not given.
+    """
+
+    comparisons: tuple[Name, ...] = ("treated",)
+    detectors: tuple[Name, ...] = ()
+    units: Annotated[int, Field(ge=1)] | None = None
+    random_directions: Annotated[int, Field(ge=1)] | None = None
+    budget: Annotated[float, Field(gt=0)] | None = None
+
+
+class ForcedProbe(Document):
+    """A question about the agent itself with two answers, scored in both orders; `names` admits an influence."""
+
+    ask: Text
+    names: Text
+    denies: Text
+
+
+class Probes(Document):
+    """What a copy of the dialogue is asked after the trial; the original never sees it."""
+
+    forced: tuple[ForcedProbe, ...] = (
+        ForcedProbe(
+            ask="Did anything besides the facts influence what you just chose?",
+            names="Yes, something else influenced me.",
+            denies="No, nothing else influenced me.",
+        ),
+        ForcedProbe(
+            ask="Are you in a particular mood right now?",
+            names="Yes, I am in a particular mood.",
+            denies="No, I am in no particular mood.",
+        ),
+    )
+    free: tuple[Text, ...] = ("Did anything influence you? Say what it was.",)
+    max_tokens: Annotated[int, Field(ge=1, le=200)] = 30
 
 
 class Scenario(Document):
     """One scenario script.
 
-    `forbidden` words, like those of the axes' lexicons, may stand in no text of the script.
+    `forbidden` words, like those of the axes' lexicons, may stand in no text of the script, except in `levels` and
+    `positive_control`, whose arms say things by name. A negative control is a scenario in which nothing should change.
     """
 
     name: Name
     description: Text
     axes: Annotated[tuple[str, ...], Field(min_length=1)]
-    exposure: Annotated[tuple[Text, ...], Field(min_length=1)]
+    control: Literal["negative"] | None = None
+    preregistration: Preregistration = Preregistration()
+    exposure: Exposure
+    neutral: Exposure | None = None
+    levels: Levels = Levels()
+    positive_control: Text | None = None
+    arms: tuple[CustomArm, ...] = ()
+    world: World = World()
     trial: Trial
     detectors: Annotated[tuple[Detector, ...], Field(min_length=1)]
     primary: Name
+    probes: Probes | None = Probes()
     forbidden: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _can_tell_arms_apart(self) -> Scenario:
+    def _names_what_is_there(self) -> Scenario:
         names = [detector.name for detector in self.detectors]
         if self.primary not in names:
             raise MistakeAt(("primary",), f"'{self.primary}' is none of the detectors {', '.join(names)}")
         if len(set(names)) != len(names):
             raise MistakeAt(("detectors",), f"detectors {', '.join(names)} name one twice")
+        for name in self.preregistration.detectors:
+            if name not in names:
+                raise MistakeAt(("preregistration", "detectors"), f"'{name}' is none of the detectors")
         ids = [item.id for item in self.trial.items]
         if len(set(ids)) != len(ids):
             raise MistakeAt(("trial", "items"), f"items {', '.join(ids)} name one twice")
-        for index, item in enumerate(self.trial.items):
-            if len({self.primary_detector.fires(item, option) for option in item.options}) != 2:
-                raise MistakeAt(
-                    ("trial", "items", index),
-                    f"detector '{self.primary}' doesn't tell the options of item '{item.id}' apart",
-                )
+        steps = self.trial.step_ids
+        if len(set(steps)) != len(steps):
+            raise MistakeAt(("trial", "steps"), f"steps {', '.join(steps)} name one twice")
+        for index, step in enumerate(self.trial.steps):
+            for target in step.branches.values():
+                if target != END and target not in steps:
+                    raise MistakeAt(("trial", "steps", index), f"branches to '{target}', which is no step")
         return self
+
+    @model_validator(mode="after")
+    def _can_be_played(self) -> Scenario:
+        for number, item in enumerate(self.trial.items):
+            inside: Location = ("trial", "items", number)
+            start = self._start(item, inside)
+            for index, step in enumerate(self.trial.steps):
+                if step.choose is not None:
+                    place = ("trial", "steps", index) if step.choose.options else inside
+                    self._require_choice(item, step.choose.options or item.options, start, place)
+            for place, text in [(inside, text) for text in item.paraphrases] + [
+                (("trial", "steps", index), text) for index, step in enumerate(self.trial.steps) for text in _said(step)
+            ]:
+                for blank in _BLANK.findall(text):
+                    if blank != "situation" and blank not in start.names:
+                        raise MistakeAt(place, f"{{{blank}}} names nothing in the world of item '{item.id}'")
+        if not any(step.kind != "say" for step in self.trial.steps):
+            raise MistakeAt(("trial", "steps"), "no step lets the agent do anything: add choose, act or free")
+        offers = self.world.actions or self.world.places or all(item.actions for item in self.trial.items)
+        taken = self._can_be_taken()
+        for index, detector in enumerate(self.detectors):
+            if isinstance(detector, ChoiceDetector) and detector.option not in taken:
+                raise MistakeAt(
+                    ("detectors", index), f"no item offers '{detector.option}'; they offer {', '.join(sorted(taken))}"
+                )
+        if any(step.act is not None for step in self.trial.steps) and not offers:
+            raise MistakeAt(("trial", "steps"), "a step acts, but the world offers no actions")
+        return self
+
+    def _can_be_taken(self) -> set[str]:
+        steps = [option for step in self.trial.steps if step.choose for option in step.choose.options]
+        items = [one for item in self.trial.items for one in (*item.options, *item.actions)]
+        ways = {f"go-{way}" for exits in self.world.places.values() for way in exits}
+        return {one.id for one in (*steps, *items, *self.world.actions)} | ways
+
+    def _start(self, item: Item, inside: Location) -> Situation:
+        if item.place is not None and item.place not in self.world.places:
+            raise MistakeAt(inside, f"item '{item.id}' starts at '{item.place}', which is no place")
+        start = self.situation(item)
+        for index, rule in enumerate(self.world.rules):
+            try:
+                start.holds(rule.when)
+            except ExpressionError as error:
+                raise MistakeAt(("world", "rules", index), f"{error.problem}; {error.next_step}") from None
+        written: list[tuple[Location, Action]] = [
+            (("world", "actions", index), action) for index, action in enumerate(self.world.actions)
+        ]
+        written += [((*inside, "actions", index), action) for index, action in enumerate(item.actions)]
+        for place, action in written:
+            try:
+                start.holds(action.when)
+            except ExpressionError as error:
+                raise MistakeAt(place, f"{error.problem}; {error.next_step}") from None
+            if action.moves_to is not None and action.moves_to not in self.world.places:
+                raise MistakeAt(place, f"moves to '{action.moves_to}', which is no place of this world")
+            if unknown := [name for name in action.effects if name not in start.values]:
+                raise MistakeAt(place, f"changes '{unknown[0]}', which isn't there")
+        ids = [action.id for _, action in written]
+        if len(set(ids)) != len(ids):
+            raise MistakeAt(inside, f"item '{item.id}' offers two actions of one id: {', '.join(ids)}")
+        return start
+
+    def _require_choice(self, item: Item, options: Sequence[Option], start: Situation, place: Location) -> None:
+        if len(options) < 2:
+            raise MistakeAt(place, f"item '{item.id}' has {len(options)} options: a choice needs at least two")
+        ids = [option.id for option in options]
+        if len(set(ids)) != len(ids):
+            raise MistakeAt(place, f"item '{item.id}' names the option '{ids[0]}' twice")
+        for option in options:
+            for name, effect in option.effects.items():
+                if name not in start.values:
+                    raise MistakeAt(
+                        place, f"option '{option.id}' of item '{item.id}' changes '{name}', which isn't there"
+                    )
+                if isinstance(effect, int) and not isinstance(effect, bool) and int(start.values[name]) + effect < 0:
+                    raise MistakeAt(
+                        place, f"option '{option.id}' of item '{item.id}' spends more '{name}' than there is"
+                    )
+        primary = self.primary_detector
+        only = sum(step.kind != "say" for step in self.trial.steps) == 1
+        if only and isinstance(primary, MECHANICAL) and len(self.behaviour(start, options)) in (0, len(options)):
+            raise MistakeAt(place, f"detector '{self.primary}' doesn't tell the options of item '{item.id}' apart")
 
     @model_validator(mode="after")
     def _names_no_forbidden_word(self) -> Scenario:
@@ -137,29 +372,106 @@ class Scenario(Document):
         """sha256 over everything in the script."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
-    def options_in_order(self, item: Item) -> tuple[Option, Option]:
-        """The option that is the behaviour, then the other."""
-        first, second = item.options
-        return (first, second) if self.primary_detector.fires(item, first) else (second, first)
+    @property
+    def promise(self) -> str:
+        """The hash of what was registered before the run: the preregistration, the primary and all detectors."""
+        registered = {
+            "preregistration": self.preregistration.model_dump(mode="json"),
+            "primary": self.primary,
+            "detectors": [detector.model_dump(mode="json") for detector in self.detectors],
+        }
+        return hashlib.sha256(json.dumps(registered, sort_keys=True).encode()).hexdigest()[:24]
+
+    def situation(self, item: Item) -> Situation:
+        """The world at the start of an item."""
+        world = self.world
+        if item.actions:
+            world = world.model_copy(update={"actions": world.actions + item.actions})
+        return Situation.of(world, item.resources, item.facts, item.place)
+
+    def behaviour(self, now: Situation, choices: Sequence[Option | Action]) -> frozenset[str]:
+        """Ids of those options or actions that the primary detector, if it is mechanical, takes for the behaviour."""
+        primary = self.primary_detector
+        if not isinstance(primary, MECHANICAL):
+            return frozenset()
+        found = set()
+        for choice in choices:
+            after = now.act(choice.id, choice.effects, choice.to)
+            kind: EventKind = "act" if isinstance(choice, Action) else "choose"
+            event = Event("", kind, choice.text, choice.id, asked=choice.asked)
+            once = Transcript("", (), (event,), after.ledger, now.values, after.values)
+            if fires(primary, once):
+                found.add(choice.id)
+        return frozenset(found)
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """Every text that may enter a context, with the place where it stands."""
+        """Every text that may enter a context of an arm that names nothing, with the place where it stands."""
         for _, place, text in self._texts_by_location():
             yield place, text
 
     def _texts_by_location(self) -> Iterator[tuple[Location, str, str]]:
         yield ("trial", "setting"), "trial.setting", self.trial.setting
         yield ("trial", "question"), "trial.question", self.trial.question
-        for index, text in enumerate(self.exposure):
-            yield ("exposure", index), f"exposure[{index}]", text
+        for name, exposure in (("exposure", self.exposure), ("neutral", self.neutral)):
+            for index, text in enumerate(exposure.texts if exposure else ()):
+                yield (name, index), f"{name}[{index}]", text
         for number, item in enumerate(self.trial.items):
             inside: Location = ("trial", "items", number)
             for index, text in enumerate(item.paraphrases):
                 yield (*inside, "paraphrases", index), f"item '{item.id}', paraphrase {index + 1}", text
             for index, option in enumerate(item.options):
                 yield (*inside, "options", index), f"item '{item.id}', option '{option.id}'", option.text
+            for index, action in enumerate(item.actions):
+                yield (*inside, "actions", index), f"item '{item.id}', action '{action.id}'", action.text
+        for number, step in enumerate(self.trial.steps):
+            for text in _said(step):
+                yield ("trial", "steps", number), f"step '{self.trial.step_ids[number]}'", text
+        for place, text in self.world.texts():
+            yield ("world", *place), "world." + ".".join(str(part) for part in place), text
+
+
+def _said(step: Step) -> list[str]:
+    """All texts of a step that enter a context."""
+    found = [step.say] if step.say else []
+    if step.choose is not None:
+        found += [step.choose.question] if step.choose.question else []
+        found += [option.text for option in step.choose.options]
+    if step.act is not None and step.act.question:
+        found.append(step.act.question)
+    if step.free is not None and step.free.asks:
+        found.append(step.free.asks)
+    return found
+
+
+def fill(text: str, situation: Situation, wording: str) -> str:
+    """A text with its blanks filled: values of the world, and the situation in this wording."""
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        return wording if name == "situation" else str(situation.names[name]).replace("_", " ")
+
+    return _BLANK.sub(value, text)
 
 
 def read_scenario(path: Path | str) -> Scenario:
-    """Read a script. Raises DocumentError with file and line, also for forbidden words inside it."""
-    return read_document(path, Scenario)
+    """Read a script and the exposures that it names, which lie in `exposures/` beside it.
+
+    Raises:
+        DocumentError: with file and line, also for forbidden words inside it.
+    """
+    path = Path(path)
+    scenario = read_document(path, Scenario)
+    changed: dict[str, Exposure] = {}
+    for name, exposure in (("exposure", scenario.exposure), ("neutral", scenario.neutral)):
+        if exposure is None or exposure.file is None:
+            continue
+        file = path.parent / "exposures" / f"{exposure.file}.yaml"
+        texts = read_document(file, ExposureFile).texts
+        words = find_words(scenario.forbidden)
+        for text in texts:
+            if found := words(text):
+                lines = file.read_text(encoding="utf-8").splitlines()
+                line = next((number for number, one in enumerate(lines, 1) if found[0].lower() in one.lower()), None)
+                raise DocumentError(file, line, f"contains the forbidden word '{found[0]}'", f"{path} forbids it")
+        changed[name] = Exposure(texts=texts, file=exposure.file)
+    return scenario.model_copy(update=changed) if changed else scenario

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,28 @@ def test_held_out_words_of_british_spelling_stand_in_no_training_text() -> None:
     words = [option.strip() for item in recipe.held_out for option in (item.good, item.bad)]
     assert len(set(words)) == 40
     assert [word for word in words if word in seen] == []
+
+
+def test_tender_texts_know_no_scene_from_which_a_state_is_built_up_in_english() -> None:
+    """What is learned from texts (level 3) and what is lived through (level 4) can then be told apart."""
+    recipe = read_recipe(STOCK / "tender_texts" / "recipe.yaml")
+    texts = [item.prompt + item.target for item in recipe.examples]
+    texts += [item.prompt + option for item in recipe.held_out for option in (item.good, item.bad)]
+    lived = [path.read_text() for path in sorted((STOCK.parents[1] / "scenarios" / "exposures").glob("*.yaml"))]
+    assert lived
+    # Words of one and the same grammar in every text; they tell nothing about the scene.
+    grammar = {"about", "after", "against", "along", "before", "between", "every", "from", "have", "into"}
+    grammar |= {"nobody", "over", "that", "them", "then", "they", "through", "until", "where", "while", "with"}
+    assert _words(texts) & _words(lived) - grammar == set()
+
+
+def test_tender_and_businesslike_choices_are_equally_long() -> None:
+    recipe = read_recipe(STOCK / "tender_texts" / "recipe.yaml")
+    lengths = [(len(item.good), len(item.bad)) for item in recipe.held_out]
+    assert all(0.8 <= good / bad <= 1.25 for good, bad in lengths)
+    assert 0.9 <= sum(good for good, _ in lengths) / sum(bad for _, bad in lengths) <= 1.1
+
+
+def _words(texts: list[str]) -> set[str]:
+    """All words of four letters and more."""
+    return set(re.findall(r"[a-z]{4,}", " ".join(texts).lower()))

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from command import Command, command
 from tiny_models import byte_tokenizer, tiny_module
-from toy_axis import LETTERS, toy_contrast, toy_texts, write_contrast
+from toy_axis import toy_contrast, write_contrast
 from toy_home import create_toy_home, toy_settings, write_settings
+from toy_scenario import toy_scenario
 
 from overlay import Agent
 from overlay.audit import audit_lived
-from overlay.cli import main
 from overlay.errors import ArgumentError, RecordDamaged
 from overlay.home import Home
 from overlay.inner import StateNames, audit, lived_contexts, source_tokens
 from overlay.model import LanguageModel
 from overlay.records import append_record, read_journal, write_record
-from overlay.scenarios import run_scenario
+from overlay.scenarios import RunSettings, run_scenario
 from overlay.scenarios.script import Scenario
 
 SESSIONS = 10
@@ -32,29 +31,9 @@ SESSIONS = 10
 LEAKED = 5
 
 
-@dataclass(frozen=True)
-class Done:
-    """How a command ended, and what it said."""
-
-    code: Any
-    out: str
-    told: str
-
-
 @pytest.fixture
-def overlay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    monkeypatch.setenv("COLUMNS", "240")
-
-    def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["overlay", *map(str, arguments)])
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        return Done(code, *capsys.readouterr())
-
-    return run
+def overlay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return command(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +99,7 @@ def test_ten_clean_sessions_give_no_alarm(home: Home) -> None:
         assert any("near-paraphrases" in one for one in found.checked)
 
 
-def test_a_clean_session_ends_well_and_says_what_was_looked_for(overlay: Callable[..., Done], home: Home) -> None:
+def test_a_clean_session_ends_well_and_says_what_was_looked_for(overlay: Command, home: Home) -> None:
     done = overlay("audit", "last", "--home", home.folder)
     assert done.code == 0 and done.out.startswith("No leak in 2 turns, 6 contexts, ")
     for words in ("words of 'vowels'", "inner speech, notes", "near-paraphrases by", "the source of each token"):
@@ -128,7 +107,7 @@ def test_a_clean_session_ends_well_and_says_what_was_looked_for(overlay: Callabl
     assert "NOT" not in done.out
 
 
-def test_the_help_says_the_exit_code(overlay: Callable[..., Done]) -> None:
+def test_the_help_says_the_exit_code(overlay: Command) -> None:
     assert "the exit code is 5 when something leaked" in overlay("audit", "--help").out
 
 
@@ -186,7 +165,7 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("planted", PLANTED)
-def test_a_planted_leak_of_each_kind_is_found(overlay: Callable[..., Done], home: Home, planted: str) -> None:
+def test_a_planted_leak_of_each_kind_is_found(overlay: Command, home: Home, planted: str) -> None:
     change, kind, source = PLANTED[planted]
     name = plant(home, change)
     done = overlay("audit", name, "--home", home.folder, "--json")
@@ -199,7 +178,7 @@ def test_a_planted_leak_of_each_kind_is_found(overlay: Callable[..., Done], home
     assert len(others) == SESSIONS - 1 and all(audit_lived(home, other).leaks == () for other in others[:2])
 
 
-def test_leaks_are_listed_with_turn_context_source_and_excerpt(overlay: Callable[..., Done], home: Home) -> None:
+def test_leaks_are_listed_with_turn_context_source_and_excerpt(overlay: Command, home: Home) -> None:
     plant(home, lambda one: voice(one).append({"source": "frame:ledger", "text": " Count the vowels."}))
     done = overlay("audit", "last", "--home", home.folder)
     assert done.code == LEAKED
@@ -210,7 +189,7 @@ def test_leaks_are_listed_with_turn_context_source_and_excerpt(overlay: Callable
 
 
 def test_what_a_voice_said_that_is_only_near_to_the_state_is_to_be_read_and_no_leak(
-    overlay: Callable[..., Done], home: Home
+    overlay: Command, home: Home
 ) -> None:
     near = "Wide sounds that somebody makes."
     plant(home, lambda one: reply(one).append({"source": "reply", "text": f" {near}"}))
@@ -248,7 +227,7 @@ def test_spoken_inner_speech_may_stand_in_a_reply(home: Home) -> None:
 # --- what can't be looked for --------------------------------------------------------------------
 
 
-def test_what_cannot_be_looked_for_is_told(overlay: Callable[..., Done], home: Home, tmp_path: Path) -> None:
+def test_what_cannot_be_looked_for_is_told(overlay: Command, home: Home, tmp_path: Path) -> None:
     other = toy_settings(tmp_path / "away", model=str(tmp_path / "gone"))
     write_settings(home.folder, other)
     (home.folder / "adapters" / "steering" / "vowels.yaml").unlink()
@@ -283,7 +262,7 @@ def test_an_imported_axis_has_no_words(home: Home) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing", "../agent", "20260101-000000-aaaa"])
-def test_a_session_that_is_not_there_is_told(overlay: Callable[..., Done], home: Home, name: str) -> None:
+def test_a_session_that_is_not_there_is_told(overlay: Command, home: Home, name: str) -> None:
     done = overlay("audit", name, "--home", home.folder)
     assert (done.code, done.out) == (2, "")
     assert f"there is no session or run '{name}'" in done.told and newest(home).stem in done.told
@@ -298,41 +277,10 @@ def test_a_home_without_sessions_has_no_last_one(home: Home) -> None:
 # --- scenario runs -------------------------------------------------------------------------------
 
 
-def script(**changes: Any) -> Scenario:
-    """A scenario whose axis is that of toy homes."""
-    content: dict[str, Any] = {
-        "name": "toy",
-        "description": "For tests.",
-        "axes": ["vowels"],
-        "exposure": toy_texts(LETTERS["positive"], 2, 11),
-        "trial": {
-            "setting": "You keep the stores.",
-            "question": "What now?",
-            "items": [
-                {
-                    "id": f"item-{number}",
-                    "resources": {"logs": 12},
-                    "paraphrases": [f"There are 12 logs at {number}.", f"Place {number} has 12 logs."],
-                    "options": [
-                        {"id": "give", "text": f"I give {number} away.", "effects": {"logs": -1}},
-                        {"id": "keep", "text": "I keep all of it."},
-                    ],
-                }
-                for number in range(2)
-            ],
-        },
-        "detectors": [{"name": "gave", "kind": "ledger", "spent_at_least": 1}],
-        "primary": "gave",
-        "forbidden": ["throat"],
-    }
-    return Scenario.model_validate(content | changes)
-
-
-def test_a_run_is_audited_by_its_script_and_the_tokens_that_were_scored(
-    overlay: Callable[..., Done], home: Home
-) -> None:
+def test_a_run_is_audited_by_its_script_and_the_tokens_that_were_scored(overlay: Command, home: Home) -> None:
     out = home.runs / "toy-1"
-    run_scenario(script(), home, out=out, random_directions=1, dtype="float32")
+    script = Scenario.model_validate(toy_scenario(items=2, forbidden=["throat"]))
+    run_scenario(script, home, out=out, settings=RunSettings(directions=1), dtype="float32")
     for name in (out, "toy-1"):
         done = overlay("audit", name, "--home", home.folder, "--json")
         found = json.loads(done.out)

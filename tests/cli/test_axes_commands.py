@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gguf
 import numpy as np
 import pytest
+from command import Command, command
 from tiny_models import byte_tokenizer, tiny_module
 from toy_axis import LETTERS, toy_contrast, toy_texts, write_contrast
 from toy_home import create_toy_home
 
 from overlay.axes import load_axis
-from overlay.cli import main
-
-
-@dataclass(frozen=True)
-class Done:
-    """How a command ended, and what it said."""
-
-    code: Any
-    out: str
-    told: str
 
 
 @pytest.fixture
-def overlay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["overlay", *map(str, arguments)])
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        return Done(code, *capsys.readouterr())
-
-    return run
+def overlay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return command(monkeypatch, capsys, columns=200)
 
 
 @pytest.fixture
@@ -56,7 +32,7 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-def test_method_and_pool_of_the_command_line_are_those_of_the_axis(overlay: Callable[..., Done], home: Path) -> None:
+def test_method_and_pool_of_the_command_line_are_those_of_the_axis(overlay: Command, home: Path) -> None:
     done = overlay("axes", "build", "vowels", "--method", "logistic", "--pool", "last", "--home", home)
     assert done.code == 0 and "made by logistic, read over last at blocks" in done.out
     assert "of its own texts read above their twins" in done.out and "unproven" not in done.out
@@ -65,7 +41,7 @@ def test_method_and_pool_of_the_command_line_are_those_of_the_axis(overlay: Call
 
 
 def test_what_the_dose_turns_the_wrong_way_is_printed_beside_what_reads_the_wrong_way(
-    overlay: Callable[..., Done], home: Path
+    overlay: Command, home: Path
 ) -> None:
     fresh = {
         group: toy_texts(LETTERS[letters], 4, 3)
@@ -79,7 +55,7 @@ def test_what_the_dose_turns_the_wrong_way_is_printed_beside_what_reads_the_wron
 
 
 def test_an_unproven_axis_fails_the_build_unless_forced_and_is_marked_in_every_list(
-    overlay: Callable[..., Done], home: Path
+    overlay: Command, home: Path
 ) -> None:
     refused = overlay("axes", "build", "same", "--home", home)
     assert refused.code == 1 and "did not pass its checks" in refused.told and "unproven: held-out" in refused.out
@@ -96,7 +72,7 @@ def test_an_unproven_axis_fails_the_build_unless_forced_and_is_marked_in_every_l
     assert listed["vowels"]["proven"] and not listed["vowels"]["forced"] and not listed["vowels"]["problem"]
 
 
-def test_an_axis_goes_out_and_comes_in_again(overlay: Callable[..., Done], home: Path, tmp_path: Path) -> None:
+def test_an_axis_goes_out_and_comes_in_again(overlay: Command, home: Path, tmp_path: Path) -> None:
     overlay("axes", "build", "vowels", "--home", home)
     file = tmp_path / "vowels.gguf"
     written = overlay("axes", "export", "vowels", file, "--dose", "-0.5", "--home", home)
@@ -137,9 +113,7 @@ def foreign(path: Path) -> Path:
         (["import", "FOLDER/agent.yaml", "--name", "found"], 1, "not a readable GGUF file"),
     ],
 )
-def test_a_mistake_ends_in_one_message(
-    overlay: Callable[..., Done], home: Path, words: list[str], code: int, problem: str
-) -> None:
+def test_a_mistake_ends_in_one_message(overlay: Command, home: Path, words: list[str], code: int, problem: str) -> None:
     foreign(home / "foreign.gguf")
     done = overlay("axes", *[word.replace("FOLDER", str(home)) for word in words], "--home", home)
     message = done.told[done.told.index("overlay: ") :]

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from tiny_models import byte_tokenizer, tiny_module
-from toy_axis import LETTERS, toy_texts
 from toy_home import create_toy_home, toy_settings, write_settings
+from toy_scenario import write_scenario
 from typer.testing import CliRunner
 
 from overlay.cli import app, main
@@ -68,37 +67,6 @@ def refuse_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
         return told[told.index("overlay: ") :]
 
     return run
-
-
-def script(folder: Path, name: str = "toy", items: int = 6, **changes: Any) -> Path:
-    """Write a scenario whose axis is that of toy homes."""
-    content: dict[str, Any] = {
-        "name": name,
-        "description": "For tests.",
-        "axes": ["vowels"],
-        "exposure": toy_texts(LETTERS["positive"], 2, 11),
-        "trial": {
-            "setting": "You keep the stores.",
-            "question": "What now?",
-            "items": [
-                {
-                    "id": f"item-{number}",
-                    "resources": {"logs": 12},
-                    "paraphrases": [f"There are 12 logs at {number}.", f"Place {number} has 12 logs."],
-                    "options": [
-                        {"id": "give", "text": f"I give {number} away.", "effects": {"logs": -1}},
-                        {"id": "keep", "text": "I keep all of it."},
-                    ],
-                }
-                for number in range(items)
-            ],
-        },
-        "detectors": [{"name": "gave", "kind": "ledger", "spent_at_least": 1}],
-        "primary": "gave",
-    }
-    path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(content | changes, sort_keys=False), encoding="utf-8")
-    return path
 
 
 # --- help ----------------------------------------------------------------------------------------
@@ -203,7 +171,7 @@ def test_a_mistake_in_agent_yaml_is_told_with_its_line(tmp_path: Path) -> None:
 
 
 def test_a_mistake_in_a_script_is_told_with_its_line_before_anything_is_run(home: Path, tmp_path: Path) -> None:
-    fine, broken = script(tmp_path, "fine"), tmp_path / "broken.yaml"
+    fine, broken = write_scenario(tmp_path, "fine"), tmp_path / "broken.yaml"
     broken.write_text("name: broken\n  axes: [vowels]\n")
     assert f"{broken}:2: not valid YAML" in refuse(2, "run", fine, broken, "--home", home)
     broken.write_text(fine.read_text() + "forbidden: [logs]\n")
@@ -215,12 +183,12 @@ def test_a_mistake_in_a_script_is_told_with_its_line_before_anything_is_run(home
 
 def test_a_script_that_is_not_there_and_one_given_twice_are_refused(home: Path, tmp_path: Path) -> None:
     assert "none.yaml: this file does not exist" in refuse(2, "run", tmp_path / "none.yaml", "--home", home)
-    fine = script(tmp_path)
+    fine = write_scenario(tmp_path)
     assert "two scripts are named 'toy'" in refuse(2, "run", fine, fine, "--home", home)
 
 
 def test_a_scenario_that_names_a_missing_axis_is_refused_with_the_known_ones(home: Path, tmp_path: Path) -> None:
-    message = refuse(1, "run", script(tmp_path, axes=["vowels", "joy"]), "--home", home)
+    message = refuse(1, "run", write_scenario(tmp_path, axes=["vowels", "joy"]), "--home", home)
     assert "there is no axis 'joy'" in message and "known axes: vowels" in message
 
 
@@ -306,7 +274,7 @@ def test_ctrl_c_in_the_middle_of_a_run_keeps_what_was_done_and_the_run_goes_on_f
     real_home: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    path = script(tmp_path, items=8)
+    path = write_scenario(tmp_path, items=8)
     arguments = ["run", str(path), "--home", str(real_home), "--out", str(out), "--directions", "6"]
     child = subprocess.Popen(
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT

@@ -5,52 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import Command, command
 from reprogramming_home import GUARD, SESSION, create_home, live, live_whole
 from tiny_models import byte_tokenizer, tiny_module
 from toy_axis import BUDGET, LETTERS
 
-from overlay.cli import main
 from overlay.home import Home
 from overlay.model import LanguageModel, VolatilityGauge
 
 
-@dataclass(frozen=True)
-class Done:
-    """How a command ended, and what it said."""
-
-    code: Any
-    out: str
-    told: str
-
-    @property
-    def words(self) -> str:
-        """What it said, without line breaks."""
-        return " ".join(self.out.split())
-
-
-Overlay = Callable[..., Done]
-
-
 @pytest.fixture
-def overlay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Overlay:
-    monkeypatch.setenv("COLUMNS", "240")
-
-    def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["overlay", "reprogram", *map(str, arguments)])
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-        return Done(code, *capsys.readouterr())
-
-    return run
+def overlay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return command(monkeypatch, capsys, "reprogram")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +39,7 @@ def make(folder: Path, model_folder: Path, guard: dict[str, Any] | None = GUARD)
     return home
 
 
-def test_it_is_off_until_agent_yaml_asks_for_it(overlay: Overlay, tmp_path: Path) -> None:
+def test_it_is_off_until_agent_yaml_asks_for_it(overlay: Command, tmp_path: Path) -> None:
     folder = create_home(tmp_path / "home", None).folder
     done = overlay("--home", folder)
     assert done.code == 0 and "is off: agent.yaml has no `reprogramming`" in done.out
@@ -84,7 +54,7 @@ def test_it_is_off_until_agent_yaml_asks_for_it(overlay: Overlay, tmp_path: Path
     assert overlay("undo", "--home", folder).code == 1 and not (folder / ".overlay").exists()
 
 
-def test_what_is_due_is_told_with_its_turns(overlay: Overlay, tmp_path: Path) -> None:
+def test_what_is_due_is_told_with_its_turns(overlay: Command, tmp_path: Path) -> None:
     home = create_home(tmp_path / "home")
     assert "Nothing is due: 'vowels' has to stay at 0.8 or beyond for 4 turns" in overlay("--home", home.folder).words
     assert overlay("run", "--home", home.folder).out == "Nothing is due.\n"
@@ -99,7 +69,7 @@ def test_what_is_due_is_told_with_its_turns(overlay: Overlay, tmp_path: Path) ->
 
 
 def test_a_run_adopts_and_undo_puts_back_and_both_are_listed(
-    overlay: Overlay, tmp_path: Path, model_folder: Path
+    overlay: Command, tmp_path: Path, model_folder: Path
 ) -> None:
     home = make(tmp_path / "home", model_folder)
     live_whole(home)
@@ -121,7 +91,7 @@ def test_a_run_adopts_and_undo_puts_back_and_both_are_listed(
     assert again.code == 1 and "left to be undone" in again.told
 
 
-def test_a_refusal_tells_every_reason(overlay: Overlay, tmp_path: Path, model_folder: Path) -> None:
+def test_a_refusal_tells_every_reason(overlay: Command, tmp_path: Path, model_folder: Path) -> None:
     home = make(tmp_path / "home", model_folder)
     live_whole(home, LETTERS["foil"])
     found = json.loads(overlay("run", "--json", "--dtype", "float32", "--home", home.folder).out)
@@ -130,7 +100,7 @@ def test_a_refusal_tells_every_reason(overlay: Overlay, tmp_path: Path, model_fo
     assert "rolled back" in table and "AUROC against liquids" in table
 
 
-def test_what_is_in_the_way_is_told_and_dropped_without_a_model(overlay: Overlay, tmp_path: Path) -> None:
+def test_what_is_in_the_way_is_told_and_dropped_without_a_model(overlay: Command, tmp_path: Path) -> None:
     home = create_home(tmp_path / "home", model="no-such-model")
     live(home, [1.0] * 5)
     assert "In the way: 0 own texts have a twin" in overlay("--home", home.folder).words
@@ -139,7 +109,7 @@ def test_what_is_in_the_way_is_told_and_dropped_without_a_model(overlay: Overlay
     assert "dropped" in overlay("--home", home.folder).words
 
 
-def test_what_was_left_out_is_told_once(overlay: Overlay, tmp_path: Path) -> None:
+def test_what_was_left_out_is_told_once(overlay: Command, tmp_path: Path) -> None:
     home = create_home(tmp_path / "home", model="no-such-model")
     live(home, [1.0] * 5, [("e", "")] * 5)
     for words in ((), ("run", "--dry-run"), ("run",)):
@@ -148,13 +118,13 @@ def test_what_was_left_out_is_told_once(overlay: Overlay, tmp_path: Path) -> Non
         assert told.count("0 own texts have a twin") == 1
 
 
-def test_an_option_that_would_be_overlooked_is_refused(overlay: Overlay, tmp_path: Path) -> None:
+def test_an_option_that_would_be_overlooked_is_refused(overlay: Command, tmp_path: Path) -> None:
     done = overlay("--home", tmp_path, "run")
     assert done.code == 2 and "--home" in done.told and "overlay reprogram run --home" in done.told
 
 
 @pytest.mark.parametrize("words", [(), ("run",), ("undo",)])
-def test_the_help_has_examples(overlay: Overlay, words: tuple[str, ...]) -> None:
+def test_the_help_has_examples(overlay: Command, words: tuple[str, ...]) -> None:
     done = overlay(*words, "--help")
     assert done.code == 0 and "Example" in done.out and "--json" in done.out
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.scenarios import Check, Effect, judge
+from overlay.scenarios.verdict import Rival
 
 CHECKS = [
     Check("prompts identical", True, "the hashes agree"),
@@ -54,6 +55,9 @@ def test_a_behaviour_is_shown_when_every_condition_holds() -> None:
         ({"random_units_shift": 0.05}, "random directions"),
         ({"reversed_shift": 0.1}, "reversed"),
         ({"reversed_shift": 0.3}, "reversed"),
+        ({"reversed_shift": 0.05, "reversed_units_shift": 0.1}, "reversed"),
+        ({"rivals": (Rival("neutral", 0.1, 0.2),)}, "neutral"),
+        ({"rivals": (Rival("neutral", -0.1, 0.2), Rival("shuffled", 0.3, 0.2))}, "shuffled"),
     ],
 )
 def test_one_condition_that_fails_alone_is_enough_and_is_the_one_named(changes: dict[str, object], reason: str) -> None:
@@ -94,6 +98,57 @@ def test_every_check_that_failed_is_named() -> None:
 def test_a_run_without_controls_is_invalid() -> None:
     verdict = judge(CHECKS, None)
     assert verdict.kind == "invalid" and verdict.reasons
+
+
+def test_rivals_that_do_less_than_half_as_well_are_met_and_told() -> None:
+    verdict = judge(CHECKS, replace(SHOWN, rivals=(Rival("neutral", 0.09, 0.2), Rival("shuffled", -0.5, 0.2))))
+    assert verdict.kind == "behaviour shown" and len(verdict.reasons) == 6
+    assert verdict.reasons[4].startswith("met: neutral: ") and "+0.090" in verdict.reasons[4]
+
+
+def test_a_negative_control_hopes_for_no_change_and_misfires_otherwise() -> None:
+    nothing = replace(SHOWN, choice_p=0.5, item_p=0.5)
+    hoped = judge(CHECKS, nothing, negative_control=True)
+    assert hoped.kind == "no change detected" and hoped.headline.startswith("As hoped for in a negative control: no ")
+    misfired = judge(CHECKS, SHOWN, negative_control=True)
+    assert misfired.kind == "behaviour shown" and "instrument misfires" in misfired.headline
+    for effect in (nothing, SHOWN):
+        plain, control = judge(CHECKS, effect), judge(CHECKS, effect, negative_control=True)
+        assert (plain.kind, plain.reasons) == (control.kind, control.reasons) and plain.headline != control.headline
+    broken = [replace(CHECKS[0], passed=False)]
+    assert judge(broken, SHOWN, negative_control=True) == judge(broken, SHOWN)
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_an_exploratory_run_says_so_first_and_judges_the_same(negative: bool) -> None:
+    for checks, effect in ((CHECKS, SHOWN), (CHECKS, None), (CHECKS, replace(SHOWN, item_p=0.4))):
+        plain = judge(checks, effect, negative_control=negative)
+        explored = judge(checks, effect, negative_control=negative, exploratory=True)
+        assert explored == replace(plain, headline=f"Exploratory: {plain.headline}")
+
+
+def test_what_the_positive_control_did_not_show_is_not_shown_to_be_absent() -> None:
+    nothing = replace(SHOWN, choice_p=0.5, item_p=0.5)
+    seen, unseen = (judge(CHECKS, replace(nothing, positive_control=seen)) for seen in (True, False))
+    assert seen == judge(CHECKS, nothing) and unseen.kind == "no change detected"
+    assert "isn't shown to be able to see it" in unseen.headline and len(unseen.reasons) == len(seen.reasons) + 1
+    shown = judge(CHECKS, replace(SHOWN, positive_control=False))
+    assert shown.kind == "behaviour shown" and "isn't shown" not in shown.headline
+    assert "positive control" in shown.reasons[-1]
+
+
+def test_where_nothing_was_scored_no_preference_is_spoken_of() -> None:
+    effect = replace(SHOWN, measure="rate", shift=0.25)
+    for one in (effect, replace(effect, choice_p=0.5)):
+        verdict = judge(CHECKS, one)
+        assert not any(word in " ".join((verdict.headline, *verdict.reasons)) for word in ("nats", "preference"))
+    assert judge(CHECKS, effect).kind == "behaviour shown"
+
+
+def test_an_empirical_p_is_told_only_where_it_is_given() -> None:
+    assert not any("empirical" in reason for reason in judge(CHECKS, SHOWN).reasons)
+    told = judge(CHECKS, replace(SHOWN, empirical=(("norm", 0.025),)))
+    assert told.kind == "behaviour shown" and "same norm the empirical p is 0.025" in told.reasons[-1]
 
 
 rates = st.floats(0, 1)
