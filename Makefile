@@ -31,12 +31,12 @@ lint: $(STAMP)
 bench: models
 	@$(RUN)/overlay bench engine
 
-# The figures that the documentation quotes; about three hours on two cores.
+# The figures that the documentation quotes; about five hours on two cores.
 evidence: models
 	@$(RUN)/overlay axes build tenderness
 	@$(RUN)/overlay axes calibrate tenderness --out docs/axes
-	@for name in engine focus bans inner kills carryover emergent; do $(RUN)/overlay bench $$name || exit 1; done
-	@$(RUN)/overlay run scenarios/*.yaml --directions 39 --out .overlay/runs/evidence
+	@for name in engine focus bans inner kills carryover emergent sweep nulls resumes; do $(RUN)/overlay bench $$name || exit 1; done
+	@$(RUN)/overlay run scenarios/*.yaml --arms all --out .overlay/runs/evidence
 
 models: $(STAMP)
 	@$(RUN)/overlay models pull --missing

@@ -98,7 +98,8 @@ def _audit_run(home: Home, folder: Path, threshold: float | None) -> Examination
     from overlay.scenarios import Scenario, script_context
 
     try:
-        scenario = Scenario.model_validate(_read(folder / "scenario.json")["scenario"])
+        kept = _read(folder / "scenario.json")
+        scenario, claimed = Scenario.model_validate(kept["scenario"]), str(kept["digest"])
         digest = _read(folder / "result.json")["model"]["digest"] if (folder / "result.json").exists() else ""
     except (KeyError, TypeError, ValueError) as error:
         raise RecordDamaged(f"{folder} holds no readable run", "run the scenario again") from error
@@ -123,7 +124,9 @@ def _audit_run(home: Home, folder: Path, threshold: float | None) -> Examination
     checked, unchecked, leaks = list(found.checked), [*unknown, *found.unchecked], list(found.leaks)
     if tokenizer is not None:
         cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "cells").glob("*.json"))]
-        same = [cell for cell in cells if cell["same_tokens"]]
+        # Cells from before an exploratory change lie there too. The digest is the one that was claimed: one of what the
+        # file says now would drop all cells of a script that was changed behind the run's back.
+        same = [cell for cell in cells if cell["same_tokens"] and cell["script"] == claimed]
         leaks += _changed_prompts(same, trials, tokenizer)
         checked.append(f"the tokens of {len(same)} trials against those that were scored")
     unchecked.append("the inner dialogue of the exposure: a run doesn't keep its contexts")

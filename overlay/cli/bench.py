@@ -16,7 +16,8 @@ app = typer.Typer()
 
 @app.command(
     epilog="Examples: overlay bench engine --json · overlay bench bans --replies 200 · overlay bench focus · "
-    "overlay bench inner · overlay bench kills --kills 20 · overlay bench carryover · overlay bench emergent"
+    "overlay bench inner · overlay bench kills --kills 20 · overlay bench carryover · overlay bench emergent · "
+    "overlay bench sweep · overlay bench nulls · overlay bench resumes --kills 5"
 )
 def bench(
     name: Annotated[
@@ -26,14 +27,17 @@ def bench(
             "thousand replies, and what that costs. focus: which of two contradicting sentences the model follows. "
             "inner: what thinking before a reply costs a turn. kills: whether an agent that is killed at random "
             "moments keeps every turn that it answered. carryover: whether the state that texts build up bends choices "
-            "that share no word with them. emergent: whether an axis is born in a life on one theme, and what it does."
+            "that share no word with them. emergent: whether an axis is born in a life on one theme, and what it does. "
+            "sweep: how fast scenarios are played. nulls: what verdicts random directions get in place of a state. "
+            "resumes: whether a run that is killed at random moments ends with the records of one that wasn't."
         ),
     ] = "engine",
     replies: Annotated[
         int | None, typer.Option(min=1, help="For bans: how many replies to each list; 1000 when not given.")
     ] = None,
     kills: Annotated[
-        int | None, typer.Option(min=1, help="For kills: how many processes are killed; 200 when not given.")
+        int | None,
+        typer.Option(min=1, help="For kills and resumes: how many processes are killed; 200 and 20 when not given."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

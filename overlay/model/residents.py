@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -186,10 +187,13 @@ class ResidentAdapters:
         _require_apart(config, folder)
         for part in _replaced_parts(self._module):
             part.adapter_state_dict_load_map = _own_weights(part)
-        if self._peft is None:
-            config.inference_mode = True
-            self._peft = PeftModel(self._module, config, adapter_name=peft_name)
-        result = self._peft.load_adapter(folder, peft_name, is_trainable=False)
+        with warnings.catch_warnings():
+            # PEFT still asks transformers for a property that was renamed.
+            warnings.simplefilter("ignore", FutureWarning)
+            if self._peft is None:
+                config.inference_mode = True
+                self._peft = PeftModel(self._module, config, adapter_name=peft_name)
+            result = self._peft.load_adapter(folder, peft_name, is_trainable=False)
         missing = [key for key in result.missing_keys if f".{peft_name}." in key]
         if missing or result.unexpected_keys:
             raise ValueError(f"weights missing: {missing[:2]}, not known: {result.unexpected_keys[:2]}")

@@ -145,7 +145,8 @@ def _trial(episode: Episode) -> Asked:
     scenario, item = episode.scenario, episode.item
     trial, wording = scenario.trial, item.paraphrases[episode.unit.paraphrase]
     places = {name: place for place, name in enumerate(trial.step_ids)}
-    said = [] if any("{situation}" in text for step in trial.steps for text in _openings(step)) else [wording]
+    is_placed = any("{situation}" in text for step in trial.steps for text in _openings(step))
+    said = [] if is_placed else [fill("{situation}", episode.now, wording)]
     place, taken = 0, 0
     while place < len(trial.steps) and not episode.now.ended:
         step, name = trial.steps[place], trial.step_ids[place]
@@ -162,7 +163,7 @@ def _trial(episode: Episode) -> Asked:
         if step.choose is not None:
             chosen = yield from _choose(episode, name, step.choose, said, wording)
         elif step.act is not None:
-            chosen = yield from _act(episode, name, step.act, said, wording)
+            chosen = yield from _act(episode, name, step, step.act, said, wording)
         elif step.free is not None:
             yield from _write(episode, name, step.free, said, wording)
         target = step.branches.get(chosen or "")
@@ -186,12 +187,12 @@ def _choose(
 
 
 def _act(
-    episode: Episode, name: str, act: Act, said: list[str], wording: str
+    episode: Episode, name: str, step: Step, act: Act, said: list[str], wording: str
 ) -> Generator[tuple[Row, ...], list[Scored | Completion], str | None]:
     chosen: str | None = None
     for _ in range(act.times):
         offered = episode.now.offers()
-        if not offered or episode.now.ended:
+        if not offered or episode.now.ended or chosen in step.branches:
             break
         question = fill(act.question or episode.scenario.trial.question, episode.now, wording)
         chosen = yield from _take(episode, name, "act", offered, question, said)
@@ -356,6 +357,7 @@ def _record(episode: Episode, detectors: Record, own_nll: float | None) -> Recor
         "seed": unit.seed,
         "repeat": unit.repeat,
         "promise": episode.scenario.promise,
+        "script": episode.scenario.digest,
         "intervention": arm.intervention.digest,
         "same_tokens": arm.same_tokens,
         "margin": episode.margin,

@@ -9,7 +9,7 @@ import numpy as np
 
 from overlay.errors import ArgumentError
 from overlay.scenarios.statistics import cluster_bootstrap, holm, sign_flip
-from overlay.scenarios.verdict import SIGNIFICANCE
+from overlay.scenarios.verdict import SIGNIFICANCE, p_value
 
 TWIN = "_ru"
 """How the name of a scenario's Russian version ends."""
@@ -132,15 +132,15 @@ def _reasons(scenarios: Sequence[Mapping[str, Any]], found: Mapping[str, Any], s
     if found["shift"] is not None:
         reasons.append(
             f"preference: moved by {found['shift']:+.3f} nats per token over {shifts} scenarios "
-            f"(sign-flip p = {found['sign_flip_p']:.3f})"
+            f"(sign-flip {p_value(found['sign_flip_p'])})"
         )
     if found["rate_difference"] is not None:
         reasons.append(
             f"choices: {found['rate_difference']:+.1%} of units over {rates} scenarios "
-            f"(sign-flip p = {found['rate_sign_flip_p']:.3f})"
+            f"(sign-flip {p_value(found['rate_sign_flip_p'])})"
         )
     shown = [row for row in scenarios if row["counted"] and row["verdict"] == "behaviour shown"]
-    reasons += [f"{row['scenario']}: behaviour shown, p = {row['holm_p']:.3f} after Holm" for row in shown]
+    reasons += [f"{row['scenario']}: behaviour shown, {p_value(row['holm_p'])} after Holm" for row in shown]
     for row in scenarios:
         if row["control"] == "negative":
             wanted = "as hoped for" if row["verdict"] == "no change detected" else "which is not what it is for"

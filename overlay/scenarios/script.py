@@ -5,25 +5,41 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, model_validator
+import yaml
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, model_validator
+from pydantic_core import InitErrorDetails
 
 from overlay.axes import find_words
 from overlay.documents import Document, Location, MistakeAt, read_document
 from overlay.errors import DocumentError, ExpressionError
-from overlay.scenarios.detectors.document import MECHANICAL, ChoiceDetector, Detector
+from overlay.scenarios.detectors.document import (
+    MECHANICAL,
+    ChoiceDetector,
+    Detector,
+    LedgerDetector,
+    VolunteeredDetector,
+)
 from overlay.scenarios.detectors.mechanical import fires
-from overlay.scenarios.expression import Expression
+from overlay.scenarios.expression import Expression, mentions, require_known
 from overlay.scenarios.transcript import Event, EventKind, Transcript
-from overlay.scenarios.world import Action, Effects, Name, Situation, Text, Word, World
+from overlay.scenarios.world import RESERVED, Action, Effects, Name, Situation, Text, Word, World
 
 END = "end"
 """Where a branch that ends the episode leads."""
 
+ARM_NAMES = (
+    *("base", "treated", "sham", "reversed", "random_norm", "random_volatility", "dose_0.5", "dose_1.5", "zeroed"),
+    *("neutral", "shuffled", "topic", "prompted", "adapter", "positive_control"),
+)
+"""Names of the arms that aren't a script's own."""
+
 _BLANK = re.compile(r"\{([a-z][a-z0-9_]*)\}")
+_SITUATION = "{situation}"
 
 
 class Option(Document):
@@ -126,10 +142,18 @@ class Exposure(Document):
     session: str | None = None
     state: dict[str, float] = Field(default_factory=dict)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _list_is_texts(cls, written: Any) -> Any:
-        return {"texts": written} if isinstance(written, list | tuple) else written
+    def _list_is_texts(cls, written: Any, read: ValidatorFunctionWrapHandler) -> Exposure:
+        if not isinstance(written, list | tuple):
+            return cast(Exposure, read(written))
+        try:
+            return cast(Exposure, read({"texts": written}))
+        except ValidationError as error:
+            # In the file, the texts stand right under the exposure.
+            raise ValidationError.from_exception_data(
+                error.title, [_without_texts(one) for one in error.errors()]
+            ) from None
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Exposure:
@@ -256,6 +280,11 @@ class Scenario(Document):
         for name in self.preregistration.detectors:
             if name not in names:
                 raise MistakeAt(("preregistration", "detectors"), f"'{name}' is none of the detectors")
+        arms = [arm.name for arm in self.arms]
+        if taken := [name for name in arms if name in ARM_NAMES or arms.count(name) > 1]:
+            raise MistakeAt(("arms", arms.index(taken[0])), f"another arm is named '{taken[0]}'")
+        if unknown := [name for name in self.preregistration.comparisons if name not in (*ARM_NAMES, *arms)]:
+            raise MistakeAt(("preregistration", "comparisons"), f"'{unknown[0]}' is no arm")
         ids = [item.id for item in self.trial.items]
         if len(set(ids)) != len(ids):
             raise MistakeAt(("trial", "items"), f"items {', '.join(ids)} name one twice")
@@ -270,81 +299,147 @@ class Scenario(Document):
 
     @model_validator(mode="after")
     def _can_be_played(self) -> Scenario:
+        taken = self._can_be_taken()
         for number, item in enumerate(self.trial.items):
             inside: Location = ("trial", "items", number)
             start = self._start(item, inside)
+            self._require_world(item, inside, start, taken)
+            self._require_detectors(item, start, taken)
             for index, step in enumerate(self.trial.steps):
+                at: Location = ("trial", "steps", index)
+                _require_condition(step.when, start, taken, (*at, "when"), item)
                 if step.choose is not None:
-                    place = ("trial", "steps", index) if step.choose.options else inside
-                    self._require_choice(item, step.choose.options or item.options, start, place)
-            for place, text in [(inside, text) for text in item.paraphrases] + [
-                (("trial", "steps", index), text) for index, step in enumerate(self.trial.steps) for text in _said(step)
-            ]:
-                for blank in _BLANK.findall(text):
-                    if blank != "situation" and blank not in start.names:
-                        raise MistakeAt(place, f"{{{blank}}} names nothing in the world of item '{item.id}'")
+                    place = at if step.choose.options else inside
+                    self._require_choice(item, step.choose.options or item.options, start, place, taken)
+            self._require_blanks(item, inside, start)
         if not any(step.kind != "say" for step in self.trial.steps):
             raise MistakeAt(("trial", "steps"), "no step lets the agent do anything: add choose, act or free")
         offers = self.world.actions or self.world.places or all(item.actions for item in self.trial.items)
-        taken = self._can_be_taken()
         for index, detector in enumerate(self.detectors):
-            if isinstance(detector, ChoiceDetector) and detector.option not in taken:
-                raise MistakeAt(
-                    ("detectors", index), f"no item offers '{detector.option}'; they offer {', '.join(sorted(taken))}"
-                )
+            if isinstance(detector, ChoiceDetector):
+                if detector.option not in taken:
+                    raise MistakeAt(("detectors", index), f"no item offers '{detector.option}'; {_listed(taken)}")
+                if detector.step is not None and detector.step not in self.trial.step_ids:
+                    raise MistakeAt(("detectors", index, "step"), f"'{detector.step}' is no step")
+            acts = detector.acts if isinstance(detector, VolunteeredDetector) else ()
+            if unknown := [act for act in acts if act not in taken]:
+                raise MistakeAt(("detectors", index, "acts"), f"no item offers '{unknown[0]}'; {_listed(taken)}")
         if any(step.act is not None for step in self.trial.steps) and not offers:
             raise MistakeAt(("trial", "steps"), "a step acts, but the world offers no actions")
+        for index, step in enumerate(self.trial.steps):
+            leads = self._offered_by(step)
+            if unknown := [key for key in step.branches if key not in leads]:
+                raise MistakeAt(
+                    ("trial", "steps", index, "branches", unknown[0]),
+                    f"branches on '{unknown[0]}', which this step doesn't offer; {_listed(leads)}",
+                )
         return self
 
     def _can_be_taken(self) -> set[str]:
-        steps = [option for step in self.trial.steps if step.choose for option in step.choose.options]
-        items = [one for item in self.trial.items for one in (*item.options, *item.actions)]
-        ways = {f"go-{way}" for exits in self.world.places.values() for way in exits}
-        return {one.id for one in (*steps, *items, *self.world.actions)} | ways
+        """Ids of all options and actions of the script, and of the ways between its places."""
+        own = {option.id for item in self.trial.items for option in item.options}
+        return own.union(self._can_be_done(), *(self._offered_by(step) for step in self.trial.steps))
+
+    def _can_be_done(self) -> set[str]:
+        """Ids of all actions, in any item, and of the ways between places."""
+        actions = (*self.world.actions, *(action for item in self.trial.items for action in item.actions))
+        return {action.id for action in actions} | {f"go-{way}" for ways in self.world.places.values() for way in ways}
+
+    def _offered_by(self, step: Step) -> set[str]:
+        """Ids of what may be chosen at one step, in any item."""
+        if step.choose is not None:
+            own = {option.id for option in step.choose.options}
+            return own or {option.id for item in self.trial.items for option in item.options}
+        return self._can_be_done() if step.act is not None else set()
 
     def _start(self, item: Item, inside: Location) -> Situation:
         if item.place is not None and item.place not in self.world.places:
             raise MistakeAt(inside, f"item '{item.id}' starts at '{item.place}', which is no place")
-        start = self.situation(item)
+        facts, resources = {*self.world.facts, *item.facts}, {*self.world.resources, *item.resources}
+        for kind, names, others in (("resources", item.resources, facts), ("facts", item.facts, resources)):
+            if taken := [name for name in names if name in RESERVED or name in others]:
+                raise MistakeAt((*inside, kind, taken[0]), f"'{taken[0]}' can't be one of the {kind}: it is taken")
+        return self.situation(item)
+
+    def _require_world(self, item: Item, inside: Location, start: Situation, taken: set[str]) -> None:
+        """See that all that is written of the world can happen in the world of this item."""
         for index, rule in enumerate(self.world.rules):
-            try:
-                start.holds(rule.when)
-            except ExpressionError as error:
-                raise MistakeAt(("world", "rules", index), f"{error.problem}; {error.next_step}") from None
+            place: Location = ("world", "rules", index)
+            _require_condition(rule.when, start, taken, (*place, "when"), item)
+            _require_effects(rule.effects, rule.when, start, taken, place, item, rule.name)
+        for index, other in enumerate(self.world.others):
+            for number, reaction in enumerate(other.reactions):
+                place = ("world", "others", index, "reactions", number)
+                _require_condition(reaction.when, start, taken, (*place, "when"), item)
+                _require_effects(reaction.effects, reaction.when, start, taken, place, item, other.name)
         written: list[tuple[Location, Action]] = [
             (("world", "actions", index), action) for index, action in enumerate(self.world.actions)
         ]
         written += [((*inside, "actions", index), action) for index, action in enumerate(item.actions)]
         for place, action in written:
-            try:
-                start.holds(action.when)
-            except ExpressionError as error:
-                raise MistakeAt(place, f"{error.problem}; {error.next_step}") from None
+            _require_condition(action.when, start, taken, (*place, "when"), item)
+            _require_effects(action.effects, action.when, start, taken, place, item, action.id)
             if action.moves_to is not None and action.moves_to not in self.world.places:
                 raise MistakeAt(place, f"moves to '{action.moves_to}', which is no place of this world")
-            if unknown := [name for name in action.effects if name not in start.values]:
-                raise MistakeAt(place, f"changes '{unknown[0]}', which isn't there")
         ids = [action.id for _, action in written]
         if len(set(ids)) != len(ids):
             raise MistakeAt(inside, f"item '{item.id}' offers two actions of one id: {', '.join(ids)}")
-        return start
 
-    def _require_choice(self, item: Item, options: Sequence[Option], start: Situation, place: Location) -> None:
+    def _require_detectors(self, item: Item, start: Situation, taken: set[str]) -> None:
+        """See that the ledger detectors can be asked in this item."""
+        for index, detector in enumerate(self.detectors):
+            if not isinstance(detector, LedgerDetector):
+                continue
+            if detector.resource is not None and detector.resource not in start.resources:
+                raise MistakeAt(
+                    ("detectors", index, "resource"),
+                    f"'{detector.name}' counts '{detector.resource}', which isn't there (in item '{item.id}'); "
+                    f"there are {', '.join(sorted(start.resources)) or 'no resources'}",
+                )
+            if detector.when is not None:
+                with _mistakes_at(("detectors", index, "when"), item):
+                    # It is asked after the episode, when there is neither a step nor a place.
+                    require_known(detector.when, start.values, start.values, taken)
+                    fires(detector, Transcript(item.id, (), (), (), start.values, start.values))
+
+    def _require_blanks(self, item: Item, inside: Location, start: Situation) -> None:
+        """See that every blank is filled with something of this item's world."""
+        wordings = [((*inside, "paraphrases", index), text) for index, text in enumerate(item.paraphrases)]
+        asked: list[tuple[Location, str]] = [(("trial", "question"), self.trial.question)]
+        asked += [
+            (("trial", "steps", index), text) for index, step in enumerate(self.trial.steps) for text in _asks(step)
+        ]
+        for place, text in (*wordings, *asked):
+            for blank in _BLANK.findall(text):
+                if blank not in start.names and (blank != "situation" or (place, text) in wordings):
+                    raise MistakeAt(place, f"{{{blank}}} names nothing in the world of item '{item.id}'")
+        shown: list[tuple[Location, str]] = [(("trial", "setting"), self.trial.setting)]
+        shown += [((*inside, "options", index), one.text) for index, one in enumerate(item.options)]
+        shown += [((*inside, "actions", index), one.text) for index, one in enumerate(item.actions)]
+        for index, step in enumerate(self.trial.steps):
+            shown += [(("trial", "steps", index), one.text) for one in (step.choose.options if step.choose else ())]
+        shown += [(("world", *place), text) for place, text in self.world.texts()]
+        for place, text in shown:
+            for blank in _BLANK.findall(text):
+                if blank in start.names or blank == "situation":
+                    raise MistakeAt(
+                        place, f"{{{blank}}} isn't filled here: blanks stand in wordings, questions, say and asks only"
+                    )
+
+    def _require_choice(
+        self, item: Item, options: Sequence[Option], start: Situation, place: Location, taken: set[str]
+    ) -> None:
         if len(options) < 2:
             raise MistakeAt(place, f"item '{item.id}' has {len(options)} options: a choice needs at least two")
         ids = [option.id for option in options]
         if len(set(ids)) != len(ids):
             raise MistakeAt(place, f"item '{item.id}' names the option '{ids[0]}' twice")
         for option in options:
+            named = f"option '{option.id}' of item '{item.id}'"
+            _require_effects(option.effects, None, start, taken, place, item, option.id, named)
             for name, effect in option.effects.items():
-                if name not in start.values:
-                    raise MistakeAt(
-                        place, f"option '{option.id}' of item '{item.id}' changes '{name}', which isn't there"
-                    )
-                if isinstance(effect, int) and not isinstance(effect, bool) and int(start.values[name]) + effect < 0:
-                    raise MistakeAt(
-                        place, f"option '{option.id}' of item '{item.id}' spends more '{name}' than there is"
-                    )
+                if start.counts(name, effect) and int(start.outcome(option.id, name, effect)) < 0:
+                    raise MistakeAt(place, f"{named} spends more '{name}' than there is")
         primary = self.primary_detector
         only = sum(step.kind != "say" for step in self.trial.steps) == 1
         if only and isinstance(primary, MECHANICAL) and len(self.behaviour(start, options)) in (0, len(options)):
@@ -354,7 +449,7 @@ class Scenario(Document):
     def _names_no_forbidden_word(self) -> Scenario:
         words = find_words(self.forbidden)
         for location, place, text in self._texts_by_location():
-            if found := words(text):
+            if found := words(" ".join(text.split())):
                 raise MistakeAt(
                     location,
                     f"{place} contains the forbidden word '{found[0]}': say it without that word, "
@@ -432,25 +527,86 @@ class Scenario(Document):
 
 def _said(step: Step) -> list[str]:
     """All texts of a step that enter a context."""
-    found = [step.say] if step.say else []
-    if step.choose is not None:
-        found += [step.choose.question] if step.choose.question else []
-        found += [option.text for option in step.choose.options]
-    if step.act is not None and step.act.question:
-        found.append(step.act.question)
-    if step.free is not None and step.free.asks:
-        found.append(step.free.asks)
-    return found
+    return [*_asks(step), *(option.text for option in (step.choose.options if step.choose is not None else ()))]
+
+
+def _asks(step: Step) -> list[str]:
+    """Those texts of a step whose blanks are filled."""
+    written = [step.say, step.free.asks if step.free is not None else None]
+    written += [one.question for one in (step.choose, step.act) if one is not None]
+    return [text for text in written if text]
+
+
+def _listed(ids: set[str]) -> str:
+    return f"what can be chosen: {', '.join(sorted(ids)) or 'nothing'}"
+
+
+@contextmanager
+def _mistakes_at(place: Location, item: Item) -> Iterator[None]:
+    """Tell what an expression can't do with its place in the script, and the item in which it was tried."""
+    try:
+        yield
+    except ExpressionError as error:
+        raise MistakeAt(place, f"{error.problem} (in item '{item.id}'); {error.next_step}") from None
+
+
+def _require_condition(when: str | None, start: Situation, taken: set[str], place: Location, item: Item) -> None:
+    """See that a condition names only what is there, and can be asked at the start."""
+    if when is not None:
+        with _mistakes_at(place, item):
+            require_known(when, start.names, start.values, taken)
+            start.holds(when)
+
+
+def _require_effects(
+    effects: Effects,
+    when: str | None,
+    start: Situation,
+    taken: set[str],
+    inside: Location,
+    item: Item,
+    act: str,
+    named: str = "",
+) -> None:
+    """See that effects change what is there and give what can be owned, as far as it shows at the start.
+
+    `named` is given for options, whose mistakes are told at `inside`.
+    """
+    for name, effect in effects.items():
+        place = inside if named else (*inside, "effects", name)
+        prefix = f"{named} " if named else ""
+        if name not in start.values:
+            raise MistakeAt(place, f"{prefix}changes '{name}', which isn't there")
+        if name in start.resources and isinstance(effect, bool):
+            raise MistakeAt(place, f"{prefix}makes {effect} of the resource '{name}': write a number to add")
+        if not isinstance(effect, str):
+            continue
+        if name in start.resources and mentions(effect).signed:
+            raise MistakeAt(
+                place, f"{prefix}would leave {effect} '{name}': to add a number, write {effect} without quotes"
+            )
+        with _mistakes_at(place, item):
+            require_known(effect, start.names, start.values, taken)
+            if start.holds(when):
+                start.outcome(act, name, effect)
 
 
 def fill(text: str, situation: Situation, wording: str) -> str:
-    """A text with its blanks filled: values of the world, and the situation in this wording."""
+    """A text with its blanks filled by the world as it is now: its values, and the situation in this wording.
+
+    Raises:
+        ExpressionError: a blank names nothing in this world.
+    """
+    names = {name: str(value).replace("_", " ") for name, value in situation.names.items()}
 
     def value(match: re.Match[str]) -> str:
-        name = match[1]
-        return wording if name == "situation" else str(situation.names[name]).replace("_", " ")
+        if match[1] not in names:
+            raise ExpressionError(f"{match[0]} names nothing", f"there are {', '.join(names)}")
+        return names[match[1]]
 
-    return _BLANK.sub(value, text)
+    first, *rest = (_BLANK.sub(value, part) for part in text.split(_SITUATION))
+    # The wording may have blanks of its own; what fills them isn't looked at again.
+    return _BLANK.sub(value, wording).join((first, *rest)) if rest else first
 
 
 def read_scenario(path: Path | str) -> Scenario:
@@ -468,10 +624,33 @@ def read_scenario(path: Path | str) -> Scenario:
         file = path.parent / "exposures" / f"{exposure.file}.yaml"
         texts = read_document(file, ExposureFile).texts
         words = find_words(scenario.forbidden)
-        for text in texts:
-            if found := words(text):
-                lines = file.read_text(encoding="utf-8").splitlines()
-                line = next((number for number, one in enumerate(lines, 1) if found[0].lower() in one.lower()), None)
+        for number, text in enumerate(texts):
+            if found := words(" ".join(text.split())):
+                line = _line_of_word(file, number, found[0])
                 raise DocumentError(file, line, f"contains the forbidden word '{found[0]}'", f"{path} forbids it")
         changed[name] = Exposure(texts=texts, file=exposure.file)
     return scenario.model_copy(update=changed) if changed else scenario
+
+
+def _line_of_word(file: Path, number: int, word: str) -> int | None:
+    """The line on which a word or phrase begins in one text of an exposure file; else that on which the text does."""
+    written = file.read_text(encoding="utf-8")
+    root = yaml.compose(written, Loader=yaml.SafeLoader)
+    assert isinstance(root, yaml.MappingNode)
+    listed = next((value for key, value in root.value if key.value == "texts"), None)
+    if listed is None:  # merged in from another part of the file
+        return None
+    start, end = listed.value[number].start_mark, listed.value[number].end_mark
+    phrase = r"\s+".join(re.escape(part) for part in word.split())
+    found = re.search(rf"(?<!\w){phrase}(?!\w)", written[start.index : end.index], re.IGNORECASE)
+    return int(start.line) + 1 + (found.string[: found.start()].count("\n") if found else 0)
+
+
+def _without_texts(mistake: Mapping[str, Any]) -> InitErrorDetails:
+    place = mistake["loc"]
+    return InitErrorDetails(
+        type=mistake["type"],
+        loc=place[1:] if place[:1] == ("texts",) else place,
+        input=mistake["input"],
+        ctx=mistake.get("ctx", {}),
+    )

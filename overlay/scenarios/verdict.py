@@ -136,7 +136,7 @@ def _choices(effect: Effect) -> tuple[bool, str]:
     return (
         effect.rate_after > effect.rate_before and effect.choice_p < SIGNIFICANCE,
         f"choices: {effect.rate_before:.0%} in base, {effect.rate_after:.0%} treated "
-        f"(exact McNemar p = {effect.choice_p:.3f}{adjusted})",
+        f"(exact McNemar {p_value(effect.choice_p)}{adjusted})",
     )
 
 
@@ -152,7 +152,7 @@ def _controls(effect: Effect) -> list[tuple[bool, str]]:
     return [
         (
             effect.shift > 0 and effect.item_p < SIGNIFICANCE,
-            f"{moved} (sign-flip over items p = {effect.item_p:.3f})",
+            f"{moved} (sign-flip over items {p_value(effect.item_p)})",
         ),
         (
             beyond == total and total > 0,
@@ -204,6 +204,11 @@ def _as_negative_control(verdict: Verdict) -> Verdict:
     if verdict.kind == "no change detected":
         headline = headline[0].lower() + headline[1:]
     return replace(verdict, headline=before + headline)
+
+
+def p_value(p: float) -> str:
+    """A p value in words: what rounds to zero isn't zero."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _span(shifts: tuple[float, ...]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -16,7 +16,11 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Text = Annotated[str, Field(min_length=1)]
 Effects = dict[Word, bool | int | Expression]
-"""What an act does: a number is added to a resource; a truth value or an expression replaces a fact."""
+"""What an act does: a number is added to a resource; a truth value or an expression replaces a fact.
+
+An expression may stand for a resource, too: it says how much there is afterwards, a whole number that isn't below 0,
+and the ledger keeps the difference.
+"""
 
 RESERVED = {"at", "step"}
 
@@ -57,6 +61,7 @@ class Rule(Document):
     effects: Effects = Field(default_factory=dict)
     says: Text | None = None
     ends: bool = False
+    """Whether the episode ends here. No message follows: what rules and others say in that step is shown to nobody."""
 
 
 class World(Document):
@@ -88,10 +93,13 @@ class World(Document):
         return self
 
     def texts(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Every text that may enter a context, with its place in the document."""
+        """Every text that may enter a context, with its place in the document; names of places and others are shown."""
         for index, action in enumerate(self.actions):
             yield ("actions", index, "text"), action.text
+        for place in self.places:
+            yield ("places", place), place.replace("_", " ")
         for index, other in enumerate(self.others):
+            yield ("others", index, "name"), other.name.replace("_", " ")
             for number, reaction in enumerate(other.reactions):
                 yield ("others", index, "reactions", number, "says"), reaction.says
         for index, rule in enumerate(self.rules):
@@ -127,6 +135,7 @@ class Situation:
     done: tuple[str, ...] = ()
     happened: frozenset[str] = field(default_factory=frozenset)
     ended: bool = False
+    resources: frozenset[str] = field(default_factory=frozenset)
 
     @classmethod
     def of(
@@ -134,7 +143,8 @@ class Situation:
     ) -> Situation:
         """A world at its start, with what an item adds to it."""
         values: dict[str, Value] = {**world.resources, **resources, **world.facts, **facts}
-        return cls(world, dict(values), values, place or world.start)
+        owned = frozenset((*world.resources, *resources))
+        return cls(world, dict(values), values, place or world.start, resources=owned)
 
     @property
     def names(self) -> dict[str, Value]:
@@ -143,7 +153,11 @@ class Situation:
 
     def holds(self, expression: str | None) -> bool:
         """Whether an expression is true here; one that isn't given is. Raises ExpressionError."""
-        return expression is None or bool(evaluate(expression, self.names, {"spent": self.spent, "did": self.did}))
+        return expression is None or bool(evaluate(expression, self.names, self._answers))
+
+    @property
+    def _answers(self) -> dict[str, Callable[..., Value]]:
+        return {"spent": self.spent, "did": self.did}
 
     def spent(self, resource: str) -> int:
         """How much less there is of a resource than at the start; never below 0."""
@@ -169,10 +183,33 @@ class Situation:
 
     def _affordable(self, action: Action) -> bool:
         return all(
-            int(self.values.get(name, 0)) + change >= 0
-            for name, change in action.effects.items()
-            if isinstance(change, int) and not isinstance(change, bool)
+            int(self.outcome(action.id, name, effect)) >= 0
+            for name, effect in action.effects.items()
+            if self.counts(name, effect)
         )
+
+    def counts(self, name: str, effect: bool | int | str) -> bool:
+        """Whether the ledger keeps an effect: any on a resource, and a number that is added to a fact."""
+        return name in self.resources or (isinstance(effect, int) and not isinstance(effect, bool))
+
+    def outcome(self, act: str, name: str, effect: bool | int | str) -> Value:
+        """What one effect of an act makes of a resource or a fact; below 0 where it costs more than there is.
+
+        Raises:
+            ExpressionError: it can't be evaluated here, or would make something else than a whole number of a resource,
+                or a text of a fact.
+        """
+        if isinstance(effect, int) and not isinstance(effect, bool):
+            return int(self.values.get(name, 0)) + effect
+        found = evaluate(effect, self.names, self._answers) if isinstance(effect, str) else effect
+        if name in self.resources and (isinstance(found, bool) or not isinstance(found, int)):
+            raise ExpressionError(
+                f"'{act}' makes {found!r} of the resource '{name}'", "only whole numbers can be owned: use // or round"
+            )
+        if isinstance(found, str):
+            # A text could be shown through a blank, and nothing has searched it for words that name the state.
+            raise ExpressionError(f"'{act}' makes a text of the fact '{name}'", "let it be a number or a truth value")
+        return found
 
     def act(self, act: str, effects: Effects, to: str | None = None, moves_to: str | None = None) -> Situation:
         """After one act. Raises ExpressionError."""
@@ -203,13 +240,10 @@ class Situation:
         values = dict(self.values)
         ledger = list(self.ledger)
         for name, effect in effects.items():
-            if isinstance(effect, bool):
-                values[name] = effect
-            elif isinstance(effect, str):
-                values[name] = evaluate(effect, self.names, {"spent": self.spent, "did": self.did})
-            else:
-                if int(values.get(name, 0)) + effect < 0:
+            found = self.outcome(act, name, effect)
+            if self.counts(name, effect):
+                if int(found) < 0:
                     raise ExpressionError(f"'{act}' spends more '{name}' than there is", "guard it with `when`")
-                values[name] = int(values.get(name, 0)) + effect
-                ledger.append(Entry(self.step, name, effect, act, to))
+                ledger.append(Entry(self.step, name, int(found) - int(values.get(name, 0)), act, to))
+            values[name] = found
         return replace(self, values=values, ledger=tuple(ledger))

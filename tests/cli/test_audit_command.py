@@ -300,6 +300,19 @@ def test_a_run_is_audited_by_its_script_and_the_tokens_that_were_scored(overlay:
     }
 
 
+def test_cells_from_before_a_change_of_the_script_are_no_leak(home: Home) -> None:
+    out = home.runs / "toy-3"
+    for number, setting in enumerate(("You keep the stores.", "You keep all stores.")):
+        content = toy_scenario(items=2, probes=None)
+        content["trial"]["setting"] = setting
+        settings = RunSettings(directions=1, exploratory=number > 0)
+        run_scenario(Scenario.model_validate(content), home, out=out, settings=settings, dtype="float32")
+    found = audit_lived(home, "toy-3")
+    cells = len((out / "records.jsonl").read_text(encoding="utf-8").splitlines())
+    assert len(list((out / "cells").iterdir())) == 2 * cells and found.leaks == ()
+    assert f"the tokens of {cells} trials against those that were scored" in found.checked
+
+
 def test_a_run_that_cannot_be_read_is_told(home: Home) -> None:
     folder = home.runs / "toy-2"
     write_record(folder / "scenario.json", json.dumps({"digest": "x"}))

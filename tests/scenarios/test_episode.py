@@ -34,7 +34,9 @@ def script(*steps: dict[str, Any], setting: str = "You keep the stores.", **chan
     return Scenario.model_validate(content | {"probes": None} | changes)
 
 
-def play(model: LanguageModel, scenario: Scenario, arm: Arm = BASE, units: Sequence[Unit] | None = None) -> list[Record]:
+def play(
+    model: LanguageModel, scenario: Scenario, arm: Arm = BASE, units: Sequence[Unit] | None = None
+) -> list[Record]:
     wanted = units or [Unit(item.id, wording) for item in scenario.trial.items for wording in (0, 1)]
     return play_group(Group(scenario, arm, tuple(wanted)), model, Instruments(forbidden=("vowel",)))
 
@@ -104,7 +106,12 @@ def test_an_instruction_and_a_history_come_before_the_trial_and_change_its_token
     texts = [message["text"] for message in base["messages"]]
     assert texts[0] == "You keep the stores."
     assert told["messages"][0] == {"role": "system", "text": "Be calm.\n\nYou keep the stores."}
-    assert [message["text"] for message in wrote["messages"]][:4] == [texts[0], "Write on tin.", "Tin is soft.", texts[1]]
+    assert [message["text"] for message in wrote["messages"]][:4] == [
+        texts[0],
+        "Write on tin.",
+        "Tin is soft.",
+        texts[1],
+    ]
     assert len({base["prompts"], told["prompts"], wrote["prompts"]}) == 3
     assert [one["same_tokens"] for one in (base, told, wrote)] == [True, False, False]
 

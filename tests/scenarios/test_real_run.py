@@ -33,15 +33,19 @@ def _hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def cells_in(out: Path) -> dict[str, bytes]:
+    """Finished cells; what is being written has a name that begins with a dot."""
+    return {path.name: path.read_bytes() for path in sorted((out / "cells").glob("[!.]*.json"))}
+
+
 def test_a_run_stopped_by_ctrl_c_loses_no_cell_and_says_what_the_evidence_says(tmp_path: Path) -> None:
     from overlay.home import create_home
 
     home = create_home(tmp_path / "home").folder
     out, errors = tmp_path / "run", tmp_path / "errors.txt"
-    journal = out / "records.jsonl"
     stopped = start(home, out, errors)
-    # With a second cell in the journal the first is acknowledged, and most are still to come.
-    while stopped.poll() is None and not (journal.exists() and journal.read_text(encoding="utf-8").count("\n") > 1):
+    # Cells come a group at a time: with the first of them there, most are still to come.
+    while stopped.poll() is None and not cells_in(out):
         with contextlib.suppress(subprocess.TimeoutExpired):
             stopped.wait(timeout=0.2)
     stopped.send_signal(signal.SIGINT)
@@ -49,13 +53,16 @@ def test_a_run_stopped_by_ctrl_c_loses_no_cell_and_says_what_the_evidence_says(t
     told = errors.read_text(encoding="utf-8")
     assert stopped.returncode == 130, told
     assert str(out) in told and "Traceback" not in told
-    kept = journal.read_text(encoding="utf-8")
-    assert kept
+    kept = cells_in(out)
+    assert kept and not (out / "records.jsonl").exists() and not (out / "result.json").exists()
 
     resumed = start(home, out, errors)
     printed, _ = resumed.communicate(timeout=900)
     assert resumed.returncode == 0, errors.read_text(encoding="utf-8")
-    assert journal.read_text(encoding="utf-8").startswith(kept)
+    found = cells_in(out)
+    assert len(found) > len(kept) and {name: found[name] for name in kept} == kept
+    records = [json.loads(line) for line in (out / "records.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert sorted(f"{record['cell']}.json" for record in records) == sorted(found)
 
     result = json.loads(printed)
     assert result["verdict"] in ("behaviour shown", "no change detected")

@@ -134,7 +134,6 @@ def test_a_truth_or_an_expression_replaces_a_fact_and_stands_in_no_ledger() -> N
     assert (after.values["raining"], after.values["level"], after.ledger) == (False, 10, ())
 
 
-@pytest.mark.xfail(strict=True, reason="an expression replaces a resource without an entry, and takes it below zero")
 @pytest.mark.parametrize("effect", ["0", "logs - 2", "-4"])
 def test_a_resource_changes_through_the_ledger_only(effect: str) -> None:
     now = begin(World(resources={"logs": 3}, actions=(Action(id="give", text="I give.", effects={"logs": effect}),)))
@@ -142,6 +141,33 @@ def test_a_resource_changes_through_the_ledger_only(effect: str) -> None:
         after = now.act(act.id, act.effects)
         assert stock(after, "logs") >= 0
         assert sum(entry.change for entry in after.ledger) == stock(after, "logs") - stock(now, "logs")
+
+
+@given(st.integers(0, 9), st.integers(-9, 9))
+def test_an_expression_over_a_resource_costs_what_it_takes_away(stock_now: int, change: int) -> None:
+    effect: Effects = {"logs": f"logs + {change}"}
+    now = begin(World(resources={"logs": stock_now}, actions=(Action(id="give", text="I give.", effects=effect),)))
+    assert bool(now.offers()) is (stock_now + change >= 0)
+    if now.offers():
+        after = now.act("give", effect, to="driver")
+        assert (after.values["logs"], after.spent("logs")) == (stock_now + change, max(0, -change))
+        assert [(entry.change, entry.act, entry.to) for entry in after.ledger] == [(change, "give", "driver")]
+    else:
+        with pytest.raises(ExpressionError, match="'give' spends more 'logs' than there is"):
+            now.act("give", effect)
+
+
+@pytest.mark.parametrize("effect", ["logs / 2", "'all'", "logs > 2", True])
+def test_only_whole_numbers_can_be_owned(effect: str | bool) -> None:
+    now = begin(World(resources={"logs": 4}))
+    with pytest.raises(ExpressionError, match=r"'give' makes .* of the resource 'logs'"):
+        now.act("give", {"logs": effect})
+
+
+def test_no_text_gets_into_a_fact() -> None:
+    now = begin(World(facts={"mood": 0}))
+    with pytest.raises(ExpressionError, match="'wait' makes a text of the fact 'mood'"):
+        now.act("wait", {"mood": "'tender'"})
 
 
 def test_gains_make_nothing_spent_and_only_resources_can_be_asked_for() -> None:
@@ -293,11 +319,15 @@ def test_a_mistake_in_a_world_is_told_with_its_line(written: str, line: int, sai
 def test_every_text_of_a_world_is_told_with_its_place() -> None:
     world = World(
         actions=(Action(id="go", text="I go."),),
-        others=(Other(name="crew", reactions=(Reaction(when="True", says="Here."),)),),
+        places={"back_yard": ()},
+        start="back_yard",
+        others=(Other(name="rival_crew", reactions=(Reaction(when="True", says="Here."),)),),
         rules=(Rule(name="dusk", when="True", says="Dusk."), Rule(name="dawn", when="False")),
     )
     assert dict(world.texts()) == {
         ("actions", 0, "text"): "I go.",
+        ("places", "back_yard"): "back yard",
+        ("others", 0, "name"): "rival crew",
         ("others", 0, "reactions", 0, "says"): "Here.",
         ("rules", 0, "says"): "Dusk.",
     }

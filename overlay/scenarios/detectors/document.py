@@ -70,9 +70,11 @@ class PatternDetector(_Detector):
     @classmethod
     def _compiles(cls, pattern: str) -> str:
         try:
-            re.compile(pattern)
+            found = re.compile(pattern, re.IGNORECASE)
         except re.error as error:
             raise ValueError(f"no regular expression: {error}") from None
+        if found.search(""):
+            raise ValueError("it matches the empty text, so it would fire on everything: let it need a letter")
         return pattern
 
 

@@ -10,7 +10,7 @@ from overlay.errors import ArgumentError
 from overlay.scenarios.cells import Record
 from overlay.scenarios.evidence.units import Units, bounds, by_item, mean, rise
 from overlay.scenarios.statistics import Equivalence, equivalence_of_means, equivalence_of_rates, holm
-from overlay.scenarios.verdict import SIGNIFICANCE, VerdictKind
+from overlay.scenarios.verdict import SIGNIFICANCE, VerdictKind, p_value
 
 RATE_MARGIN = 0.2
 """The smallest change of the share of admissions that would matter."""
@@ -95,7 +95,7 @@ def _gaps(forced: Sequence[dict[str, Any]]) -> list[str]:
         if p is None:
             found.append(f"'{row['ask']}': equivalence of treated and base can't be tested ({row['problem']})")
         elif p >= SIGNIFICANCE or not row["interval_inside"]:
-            found.append(f"'{row['ask']}': treated isn't shown to answer as base does (p = {p:.3f}, {row['n']} pairs)")
+            found.append(f"'{row['ask']}': treated isn't shown to answer as base does ({p_value(p)}, {row['n']} pairs)")
     if not any(row["control_caught"] for row in forced):
         found.append("no question caught the arm that was told: one that has something to name wouldn't be noticed")
     return found
