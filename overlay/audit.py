@@ -157,11 +157,12 @@ def _changed_prompts(
     expected = {
         unit: hashlib.sha256(repr([source_tokens(one, tokenizer).tokens for one in found]).encode()).hexdigest()[:24]
         for unit, found in trials.items()
+        if found
     }
     changed = dict.fromkeys(
         (str(cell["item"]), int(cell["paraphrase"]))
         for cell in cells
-        if cell["prompts"] != expected.get((cell["item"], cell["paraphrase"]))
+        if cell["prompts"] != expected.get((cell["item"], cell["paraphrase"]), "")
     )
     return [
         Leak(UNKNOWN_TOKENS, f"paraphrase {paraphrase + 1}", f"script:{item}", "trial", "other tokens were scored")

@@ -133,9 +133,15 @@ def _answered(model: LanguageModel, rows: Sequence[Row]) -> list[Scored | Comple
 
 
 def first_prompts(scenario: Scenario, unit: Unit) -> tuple[Row, ...]:
-    """The rows of the first thing that a unit asks of the model, as every arm with base's tokens meets them."""
+    """The rows of the first thing that a unit asks of the model, as every arm with base's tokens meets them.
+
+    There are none where nothing is ever asked, or the world fails before that.
+    """
     episode = _begin(Group(scenario, Arm("base", ""), (unit,)), unit)
-    return next(_trial(episode), ())
+    try:
+        return next(_trial(episode), ())
+    except ExpressionError:
+        return ()
 
 
 # --- the trial ---------------------------------------------------------------------------------------------------
@@ -145,7 +151,8 @@ def _trial(episode: Episode) -> Asked:
     scenario, item = episode.scenario, episode.item
     trial, wording = scenario.trial, item.paraphrases[episode.unit.paraphrase]
     places = {name: place for place, name in enumerate(trial.step_ids)}
-    is_placed = any("{situation}" in text for step in trial.steps for text in _openings(step))
+    openings = [trial.question, *(text for step in trial.steps for text in _openings(step))]
+    is_placed = any("{situation}" in text for text in openings)
     said = [] if is_placed else [fill("{situation}", episode.now, wording)]
     place, taken = 0, 0
     while place < len(trial.steps) and not episode.now.ended:
