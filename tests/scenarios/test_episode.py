@@ -327,16 +327,15 @@ def test_a_step_is_only_taken_where_its_condition_holds(tiny_llama: LanguageMode
 
 
 def test_a_unit_that_asks_nothing_has_no_prompts(tiny_llama: LanguageModel) -> None:
+    """What alone can be done is done without asking."""
     unit = Unit("item-0", 0)
-    options = [
-        {"id": "give", "text": "I give.", "effects": {"share": "12 / (logs - 12)"}},
-        {"id": "keep", "text": "I keep."},
-    ]
-    failing = {"choose": {"options": options}}
-    for steps, why in (([{"when": "logs < 0", "choose": {}}], ""), ([failing, WRITES], "zero")):
-        scenario = script(*steps, world={"facts": {"share": 0}})
+    burn = {"id": "burn", "text": "I burn a log.", "when": "logs == 12", "effects": {"logs": -1}}
+    failing = {"when": "12 / (logs - 11) > 1", "choose": {}}
+    for last, why in (({"when": "logs < 0", "choose": {}}, ""), (failing, "zero")):
+        scenario = script({"act": {}}, last, world={"actions": [burn]})
         (record,) = play(tiny_llama, scenario, units=[unit])
-        assert first_prompts(scenario, unit) == () and record["prompts"] == "" and record["events"] == []
+        assert first_prompts(scenario, unit) == () and record["prompts"] == ""
+        assert [event["chosen"] for event in record["events"]] == ["burn"] and record["after"]["logs"] == 11
         assert why in record["excluded"] and bool(record["excluded"]) == bool(why) and record["margin"] is None
 
 
