@@ -184,13 +184,14 @@ def _print_result(result: dict[str, Any]) -> None:
     console.print(f"State after the exposure: {state}")
     if result["unproven_axes"]:
         console.print(f"[bold]Unproven axes:[/bold] {escape(', '.join(result['unproven_axes']))}")
-    table = new_table("arm", "n", "did it", "shift, nats/token", "p", "volatility")
+    table = new_table("arm", "n", "base there", "did it", "shift, nats/token", "p", "volatility")
     for name, arm in result["arms"].items():
         rate, shift = arm["rate_interval"], arm["shift_interval"]
         moved = "" if arm["shift"] is None else f"{arm['shift']:+.3f}"
         table.add_row(
             name.replace("_", ", same ", 1) if name.startswith("random") else name.replace("_", " "),
             str(arm["n"]),
+            "" if arm["rate_base"] is None else f"{arm['rate_base']:.0%}",
             "" if arm["rate"] is None else f"{arm['rate']:.0%} ({rate[0]:.0%}-{rate[1]:.0%})",
             moved if shift is None else f"{moved} ({shift[0]:+.3f} to {shift[1]:+.3f})",
             "" if arm["p"] is None else f"{arm['p']:.3f}",

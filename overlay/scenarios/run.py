@@ -67,6 +67,10 @@ class RunSettings:
         """How many random directions of each matching stand beside the treated arm."""
         return self.directions or scenario.preregistration.random_directions or RANDOM_DIRECTIONS[self.arms]
 
+    def departs_from(self, scenario: Scenario) -> bool:
+        """Whether another number of random directions was registered."""
+        return self.directions is not None and scenario.preregistration.random_directions not in (None, self.directions)
+
 
 def run_scenario(
     scenario: Scenario,
@@ -154,7 +158,7 @@ class Laboratory:
         """Run one scenario into a folder."""
         started = time.perf_counter()
         self.require([scenario])
-        exploratory = _claim(out, scenario, self._settings.exploratory)
+        exploratory = _claim(out, scenario, self._settings.exploratory or self._settings.departs_from(scenario))
         mind = self._mind(scenario)
         model = mind.model
         with self._attached(scenario):

@@ -42,6 +42,9 @@ _BLANK = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _SITUATION = "{situation}"
 
 
+ArmName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")]
+
+
 class Option(Document):
     """One thing the agent may do, and what it does to the world."""
 
@@ -212,7 +215,7 @@ class Preregistration(Document):
         budget: nats per token; the home's when not given.
     """
 
-    comparisons: tuple[Name, ...] = ("treated",)
+    comparisons: tuple[ArmName, ...] = ("treated",)
     detectors: tuple[Name, ...] = ()
     units: Annotated[int, Field(ge=1)] | None = None
     random_directions: Annotated[int, Field(ge=1)] | None = None

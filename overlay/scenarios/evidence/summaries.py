@@ -33,14 +33,35 @@ def arm_summaries(units: Units, measure: Measure, leaks: Mapping[str, int]) -> d
     return {name: _summary(units, name, measure, leaks.get(name, 0)) for name in units.names if units.records(name)}
 
 
-def level_rows(arms: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The levels of influence that ran, side by side."""
-    kept = ("n", "rate", "rate_interval", "shift", "shift_interval", "volatility_mean")
-    return [
-        {"level": level, "arm": arm, "name": name} | {key: arms[arm][key] for key in kept}
-        for level, (arm, name) in enumerate(LEVELS)
-        if arm in arms
-    ]
+def level_rows(units: Units, summaries: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The levels of influence that ran, side by side, all of them on the units that every one of them met."""
+    primary = units.scenario.primary
+    found = {name: units.pairs(name) for name, _ in LEVELS if name != "base" and name in summaries}
+    if not found:
+        return []
+    shared = set.intersection(*({pair.key for pair in own} for own in found.values()))
+    rows = []
+    for level, (arm, name) in enumerate(LEVELS):
+        own = [pair for pair in next(iter(found.values())) if arm == "base"] or found.get(arm, [])
+        pairs = [pair for pair in own if pair.key in shared]
+        if not pairs:
+            continue
+        fired = sum(pair.outcomes(primary)[arm != "base"] for pair in pairs)
+        rate, moved = wilson(fired, len(pairs)), [] if arm == "base" else shifts(pairs)
+        rows.append(
+            {
+                "level": level,
+                "arm": arm,
+                "name": name,
+                "n": len(pairs),
+                "rate": fired / len(pairs),
+                "rate_interval": [rate.low, rate.high],
+                "shift": mean(moved),
+                "shift_interval": bounds(moved),
+                "volatility_mean": summaries[arm]["volatility_mean"],
+            }
+        )
+    return rows
 
 
 def item_rows(units: Units) -> list[dict[str, Any]]:
@@ -80,6 +101,7 @@ def _summary(units: Units, name: str, measure: Measure, leaks: int) -> dict[str,
         "n": len(own),
         "rate": fired / len(own) if own else None,
         "rate_interval": [rate.low, rate.high] if rate else None,
+        "rate_base": mean([(pair.item, float(pair.outcomes(primary)[0])) for pair in pairs]),
         "mean_score": mean(margins),
         "score_interval": bounds(margins),
         "shift": mean(moved),

@@ -78,7 +78,7 @@ def weigh(
         "arms": summaries,
         "comparisons": decided.comparisons,
         "dose_response": dose_response(units, measure),
-        "levels": level_rows(summaries),
+        "levels": level_rows(units, summaries),
         "validity": decided.validity,
         "items": item_rows(units),
         "detectors": detector_rows(units, examined),

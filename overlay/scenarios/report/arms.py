@@ -54,6 +54,7 @@ class ReportedArm:
     leaks: int | None
     rate: float | None
     rate_interval: tuple[float, float] | None
+    rate_base: float | None
     mean_score: float | None
     score_interval: tuple[float, float] | None
     shift: float | None
@@ -76,6 +77,7 @@ class ReportedArm:
             leaks=arm.get("leaks"),
             rate=number(arm.get("rate")),
             rate_interval=pair(arm.get("rate_interval")),
+            rate_base=number(arm.get("rate_base")),
             mean_score=number(arm.get("mean_score")),
             score_interval=pair(arm.get("score_interval")),
             shift=number(arm.get("shift")),

@@ -14,8 +14,8 @@ from overlay.scenarios.report.arms import in_order
 from overlay.scenarios.report.numbers import number, pair
 
 ARMS = (
-    "scenario", "arm", "label", "n", "rate", "rate_low", "rate_high", "mean_score", "score_low", "score_high",
-    "shift", "shift_low", "shift_high", "p", "item_p", "empirical_p", "volatility_mean", "volatility_p95", "leaks",
+    "scenario", "arm", "label", "n", "rate", "rate_low", "rate_high", "rate_base", "mean_score",
+    "score_low", "score_high", "shift", "shift_low", "shift_high", "p", "item_p", "empirical_p", "volatility_mean", "volatility_p95", "leaks",
     "directions",
 )  # fmt: skip
 COMPARISONS = (
