@@ -15,8 +15,8 @@ from overlay.scenarios.report.numbers import number, pair
 
 ARMS = (
     "scenario", "arm", "label", "n", "rate", "rate_low", "rate_high", "rate_base", "mean_score",
-    "score_low", "score_high", "shift", "shift_low", "shift_high", "p", "item_p", "empirical_p", "volatility_mean", "volatility_p95", "leaks",
-    "directions",
+    "score_low", "score_high", "shift", "shift_low", "shift_high", "p", "item_p", "empirical_p",
+    "volatility_mean", "volatility_p95", "leaks", "directions",
 )  # fmt: skip
 COMPARISONS = (
     "scenario", "arm", "detector", "planned", "n", "test", "difference", "difference_low", "difference_high",
