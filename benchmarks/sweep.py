@@ -32,11 +32,11 @@ GROUPS_FOR_ACTORS = 4
 
 
 def measure(model_name: str = "smollm2-135m", progress: Progress | None = None) -> dict[str, Any]:
-    """Seconds for units that write 60 tokens and then choose between two options, and ratios of them.
+    """Seconds for units that write 60 tokens, choose between two options, or do one after the other, and ratios of them.
 
-    sweep_speedup: a unit's time in the plain loop (one row at a time, float32, each prompt encoded each time, each
-        option scored with its whole prompt) over its time in the engine, whole group of 40 units, cells included.
-        `choosing` and `writing` give the same for units that do only that.
+    sweep_speedup: a writing unit's time in the plain loop (one row at a time, float32, each prompt encoded each time)
+        over its time in the engine, in a group of 40 units, detectors and records included. `choosing` and `both` give
+        the same for units that choose, each option scored with its whole prompt in the plain loop, and for both.
     efficiency: tokens per second of writing in the engine, with detectors, quality measures and records, over those of
         the library's own batched generation of the same prompts, same number format and batch.
     ray: seconds of the local engine with all cores over those of two resident actors that share them, same groups;
@@ -72,10 +72,10 @@ def measure(model_name: str = "smollm2-135m", progress: Progress | None = None) 
         "tokens_a_unit": WRITES,
         "dtype": model.dtype,
         "threads": torch.get_num_threads(),
-        "seconds_a_unit": {"engine": ours["both"], "plain loop": plain["both"]},
-        "sweep_speedup": plain["both"] / ours["both"],
+        "seconds_a_unit": {"engine": ours, "plain loop": plain},
+        "sweep_speedup": plain["writing"] / ours["writing"],
         "choosing": plain["choosing"] / ours["choosing"],
-        "writing": plain["writing"] / ours["writing"],
+        "both": plain["both"] / ours["both"],
         "tokens_per_second": {"engine": tokens / (ours["writing"] * units), "raw": raw_tokens / raw_seconds},
         "efficiency": (tokens / (ours["writing"] * units)) / (raw_tokens / raw_seconds),
         "ray": ray,

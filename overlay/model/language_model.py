@@ -377,16 +377,18 @@ class LanguageModel:
         if not reuse or not self.prefixes.limit:
             return [_Begun(prompt, None, 0) for prompt in prompts]
         begun = [self._look_up(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
-        keys = dict.fromkeys(one.key for one in begun if one.key is not None)
-        for key in keys:
+        shared: list[tuple[list[int], int]] = []
+        for key in dict.fromkeys(one.key for one in begun if one.key is not None):
             members = [index for index, one in enumerate(begun) if one.key == key]
             tokens = [np.asarray(prompts[index].tokens[: begun[index].limit], np.int64) for index in members]
             for group, common in shared_groups(tokens, [begun[index].known for index in members]):
-                first = members[group[0]]
-                found = self._encode_prefix(rows[first], begun[first], common)
-                for place in group:
-                    index = members[place]
-                    begun[index] = replace(begun[index], found=found, known=common)
+                shared.append(([members[place] for place in group], common))
+        firsts = [group[0] for group, _ in shared]
+        lengths = [common for _, common in shared]
+        encoded = self._encode_prefixes([rows[first] for first in firsts], [begun[first] for first in firsts], lengths)
+        for (group, common), found in zip(shared, encoded, strict=True):
+            for index in group:
+                begun[index] = replace(begun[index], found=found, known=common)
         return begun
 
     def _look_up(self, row: Row, prompt: Encoded) -> _Begun:
@@ -413,30 +415,50 @@ class LanguageModel:
         worn = self._residents.encoding_key(intervention.adapters)
         return f"{Intervention(tuple(acting)).digest}:{worn}"
 
-    def _encode_prefix(self, row: Row, begun: _Begun, tokens: int) -> KeyValues:
-        """Encode the first `tokens` of a row's prompt once, from what is known of them, and keep the result."""
-        prefix = Encoded(begun.prompt.tokens[:tokens], begun.prompt.turn_start)
+    def _encode_prefixes(self, rows: Sequence[Row], begun: Sequence[_Begun], lengths: Sequence[int]) -> list[KeyValues]:
+        """Encode the first so many tokens of each row's prompt, from what is known of them, and keep the results."""
+        prefixes = [
+            Encoded(one.prompt.tokens[:length], one.prompt.turn_start)
+            for one, length in zip(begun, lengths, strict=True)
+        ]
         # No focus acts on what is shared, and its places may be counted from the end of the whole prompt.
-        unfocused = replace(row, intervention=replace(row.intervention, focus=()))
-        with self._influence([unfocused], [prefix]):
-            cache = stack([(begun.found, begun.known)])
-            ids, mask = self._pad([prefix])
-            self._forward(ids[:, begun.known :], mask, keep=1, cache=cache, use_cache=True)
-            found = KeyValues.taken(cache, 0, 0, tokens)
-        self._keep(begun.key, prefix.tokens, found, tokens - begun.known)
-        return found
+        unfocused = [replace(row, intervention=replace(row.intervention, focus=())) for row in rows]
+        loads = [
+            Load(length - one.known, length, self._residents.batch_key(row.intervention.adapters))
+            for row, one, length in zip(unfocused, begun, lengths, strict=True)
+        ]
+        found: dict[int, KeyValues] = {}
+        for batch in batches(loads):
+            chosen = [prefixes[index] for index in batch]
+            with self._influence([unfocused[index] for index in batch], chosen):
+                cache = self._resumed(
+                    [(begun[index].found, begun[index].known) for index in batch], chosen, counts=False
+                )
+                ids, mask = self._pad(chosen)
+                self._forward(ids[:, cache.get_seq_length() :], mask, keep=1, cache=cache, use_cache=True)
+            for place, index in enumerate(batch):
+                found[index] = KeyValues.taken(cache, place, ids.shape[1] - lengths[index], lengths[index])
+                self._keep(begun[index].key, chosen[place].tokens, found[index], lengths[index] - begun[index].known)
+        return [found[index] for index in range(len(rows))]
 
     def _keep(self, key: str | None, tokens: Sequence[int], found: KeyValues, encoded: int) -> None:
         if key is not None:
             self.prefixes.keep(key, tokens, found)
             self.prefixes.tokens_encoded += encoded
 
-    def _resumed(self, starts: Sequence[tuple[KeyValues | None, int]], prompts: Sequence[Encoded]) -> DynamicCache:
+    def _resumed(
+        self,
+        starts: Sequence[tuple[KeyValues | None, int]],
+        prompts: Sequence[Encoded],
+        *,
+        counts: bool = True,
+    ) -> DynamicCache:
         """The cache that a batch begins with. All rows encode equally many last tokens, so that nothing but padding
         on the left separates a row's tokens."""
         rest = max(len(prompt.tokens) - known for prompt, (_, known) in zip(prompts, starts, strict=True))
         used = [max(0, len(prompt.tokens) - rest) for prompt in prompts]
-        self.prefixes.tokens_reused += sum(used)
+        if counts:
+            self.prefixes.tokens_reused += sum(used)
         return stack([(found, length) for (found, _), length in zip(starts, used, strict=True)], rest)
 
     def _require_traceable(self, rows: Sequence[Row]) -> None:

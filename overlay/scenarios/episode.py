@@ -331,11 +331,11 @@ def _probe(episode: Episode, instruments: Instruments) -> Asked:
 
 
 def _own_nll(model: LanguageModel, episodes: Sequence[Episode]) -> list[float | None]:
-    """How surprising what was written is to the unchanged model, nats per token, in the first wording of each item.
-
-    Encoding every text again would take as long as writing it.
+    """How surprising what was written is to the unchanged model, nats per token, in the first wording of every other
+    item: encoding all texts again would take as long as writing them.
     """
-    texts = [episode.texts if episode.unit.paraphrase == 0 else [] for episode in episodes]
+    asked = {item.id for item in episodes[0].scenario.trial.items[::2]} if episodes else set()
+    texts = [one.texts if one.unit.paraphrase == 0 and one.item.id in asked else [] for one in episodes]
     rows = [Row(chat, options=(text,)) for found in texts for chat, text in found]
     scored = iter(model.score(rows) if rows else [])
     found = [[-next(scored).per_token[0] for _ in one] for one in texts]
