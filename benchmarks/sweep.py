@@ -32,7 +32,7 @@ GROUPS_FOR_ACTORS = 4
 
 
 def measure(model_name: str = "smollm2-135m", progress: Progress | None = None) -> dict[str, Any]:
-    """Seconds for units that write 60 tokens, choose between two options, or do one after the other, and ratios of them.
+    """Seconds for units that write 60 tokens, choose between two options, or do both, and ratios of them.
 
     sweep_speedup: a writing unit's time in the plain loop (one row at a time, float32, each prompt encoded each time)
         over its time in the engine, in a group of 40 units, detectors and records included. `choosing` and `both` give

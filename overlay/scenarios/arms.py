@@ -128,7 +128,7 @@ def _levels(scenario: Scenario, mind: Mind, asked: int) -> Iterator[Arm]:
         yield Arm("adapter", f"Level 3: wears the adapter {levels.adapter}", worn, cost)
     if scenario.positive_control is not None:
         said = scenario.positive_control
-        yield Arm("positive_control", "Positive control: told to do it", instruction=said, same_tokens=False)
+        yield Arm("positive_control", "Positive control: told to do it", reminder=said, same_tokens=False)
 
 
 def _custom(written: CustomArm, mind: Mind) -> Arm:

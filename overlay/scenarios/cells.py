@@ -36,6 +36,7 @@ class Arm:
         direction: the number of the random direction, where there is one.
         paraphrases: how many wordings of each item it runs on; None is all.
         instruction: stands before the setting, in the system message.
+        reminder: stands before the question of every step, where a small model follows it best.
         history: turns before the trial, such as a text on a topic that was asked for and written.
         probes: how many wordings of each item are probed after the trial.
         same_tokens: whether its trial must have the tokens of base.
@@ -48,6 +49,7 @@ class Arm:
     direction: int | None = None
     paraphrases: int | None = None
     instruction: str = ""
+    reminder: str = ""
     history: tuple[Message, ...] = ()
     probes: int = 0
     same_tokens: bool = True
@@ -69,7 +71,7 @@ class Group:
     @cached_property
     def _stem(self) -> str:
         arm = self.arm
-        spoken = (arm.instruction, [(message.role, message.text) for message in arm.history])
+        spoken = (arm.instruction, arm.reminder, [(message.role, message.text) for message in arm.history])
         parts = (self.scenario.digest, arm.name, arm.direction, arm.intervention.digest, spoken, arm.probes)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 

@@ -213,7 +213,8 @@ def _take(
     behaviour = episode.scenario.behaviour(episode.now, offered)
     offered = sorted(offered, key=lambda one: one.id not in behaviour)
     texts = tuple(option.text for option in offered)
-    prompts = ["\n\n".join([*said, _listed(shown), question]) for shown in (texts, texts[::-1])]
+    told = [episode.arm.reminder.strip()] if episode.arm.reminder else []
+    prompts = ["\n\n".join([*said, _listed(shown), *told, question]) for shown in (texts, texts[::-1])]
     scores: tuple[tuple[float, ...], ...] = ()
     best = 0
     if len(offered) > 1:
@@ -251,6 +252,8 @@ def _listed(texts: Sequence[str]) -> str:
 def _write(
     episode: Episode, name: str, free: Free, said: list[str], wording: str
 ) -> Generator[tuple[Row, ...], list[Scored | Completion], None]:
+    if episode.arm.reminder:
+        said.append(episode.arm.reminder.strip())
     if free.asks is not None:
         said.append(fill(free.asks, episode.now, wording))
     episode.messages.append(Message("user", "\n\n".join(said)))

@@ -97,6 +97,17 @@ def test_what_is_sampled_depends_on_the_seed_and_the_unit_and_not_on_the_arm(
     assert len(set(texts)) == len(units)
 
 
+def test_a_reminder_stands_right_before_the_question(tiny_llama: LanguageModel) -> None:
+    scenario = script()
+    unit = [Unit(scenario.trial.items[0].id, 0)]
+    (base,) = play(tiny_llama, scenario, Arm("base", ""), unit)
+    (told,) = play(tiny_llama, scenario, Arm("told", "", reminder=" Be calm. ", same_tokens=False), unit)
+    asked, reminded = (record["messages"][1]["text"] for record in (base, told))
+    question = scenario.trial.question
+    assert reminded == asked.removesuffix(question) + f"Be calm.\n\n{question}"
+    assert told["messages"][0] == base["messages"][0] and told["prompts"] != base["prompts"]
+
+
 def test_an_instruction_and_a_history_come_before_the_trial_and_change_its_tokens(tiny_llama: LanguageModel) -> None:
     scenario, unit = script(), [Unit("item-0", 0)]
     history = (Message("user", "Write on tin."), Message("assistant", "Tin is soft."))
