@@ -84,7 +84,9 @@ def measure(
     for place, name in enumerate(SCRIPTS):
         progress.step("random directions in place of the state", place, len(SCRIPTS))
         script = read_scenario(home.scenarios / f"{name}.yaml")
-        short = script.model_copy(update={"probes": None, "control": None})
+        items = tuple(one.model_copy(update={"paraphrases": one.paraphrases[:WORDINGS]}) for one in script.trial.items)
+        trial = script.trial.model_copy(update={"items": items})
+        short = script.model_copy(update={"probes": None, "control": None, "trial": trial})
         played = _played(short, [*controls, *pool], engine)
         for number, arm in enumerate(pool):
             verdict = _verdict(short, controls, pool, number, played, treated.volatility)
@@ -119,7 +121,7 @@ def _verdict(
     records: list[Record] = []
 
     def take(arm: Arm, name: str, direction: int | None) -> None:
-        arms.append(replace(arm, name=name, direction=direction, paraphrases=WORDINGS, volatility=cost))
+        arms.append(replace(arm, name=name, direction=direction, volatility=cost))
         found = played[arm.name, arm.direction]
         records.extend(record | {"arm": name, "direction": direction} for record in found)
 
