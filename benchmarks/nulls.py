@@ -103,8 +103,7 @@ def measure(
 
 
 def _played(script: Scenario, arms: Sequence[Arm], engine: LocalEngine) -> dict[tuple[str, int | None], list[Record]]:
-    some = [replace(arm, paraphrases=WORDINGS) for arm in arms]
-    return {(group.arm.name, group.arm.direction): records for group, records in engine.play(plan(script, some))}
+    return {(group.arm.name, group.arm.direction): records for group, records in engine.play(plan(script, arms))}
 
 
 def _verdict(
