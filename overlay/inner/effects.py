@@ -73,9 +73,9 @@ class ReplyTemperature(Ramp):
 
     def at(self, values: Mapping[str, float]) -> float:
         """The temperature in a state, from `low` to `high`."""
-        warm = self.low + (self.high - self.low) * self.share(values)
-        # Rounding may carry it past its end.
-        return min(self.high, max(self.low, warm))
+        share = self.share(values)
+        # Weighed from both ends: each end is met exactly, and rounding carries nothing past it.
+        return min(self.high, max(self.low, self.low * (1 - share) + self.high * share))
 
 
 class NoteFocus(Document):

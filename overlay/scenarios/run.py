@@ -296,12 +296,13 @@ class Laboratory:
         known = {key: cells.get(key) for found in keys for key in found}
         # The whole group is played again: who stands beside whom changes roundings.
         missing = [group for group, found in zip(groups, keys, strict=True) if any(known[key] is None for key in found)]
-        for done, (group, records) in enumerate(engine.play(missing), start=len(groups) - len(missing)):
-            self._progress.step(what, done, len(groups))
+        there = len(groups) - len(missing)
+        self._progress.step(what, there, len(groups))
+        for done, (group, records) in enumerate(engine.play(missing), start=there + 1):
             for unit, record in zip(group.units, records, strict=True):
                 if known[key := group.key(unit, model)] is None:
                     known[key] = cells.put(key, record)
-        self._progress.step(what, len(groups), len(groups))
+            self._progress.step(what, done, len(groups))
         return [record for record in known.values() if record is not None]
 
 
