@@ -11,6 +11,7 @@ import hashlib
 import json
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -199,7 +200,10 @@ def _fit(
     torch.manual_seed(recipe.seed)
     with torch.enable_grad():
         settings = {key: value for key, value in config.items() if key != "peft_type"}
-        tuned = get_peft_model(model.module, LoraConfig(**settings))
+        with warnings.catch_warnings():
+            # PEFT still asks transformers for a property that was renamed.
+            warnings.simplefilter("ignore", FutureWarning)
+            tuned = get_peft_model(model.module, LoraConfig(**settings))
         try:
             state, ended = _descend(recipe, model, tuned, examples, replay, progress)
         finally:
