@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,7 +65,7 @@ class Group:
 
     def key(self, unit: Unit, model: str) -> str:
         """The name of a cell: script, unit, arm, model and intervention. `model` is its digest and number type."""
-        parts = (self._stem, model, (unit.item, unit.paraphrase, unit.seed, unit.repeat))
+        parts = (self._stem, model, astuple(unit))
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
     @cached_property

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Generator, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, astuple, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,8 +14,8 @@ from overlay.errors import ExpressionError
 from overlay.model import Completion, Message, Row, Sampling, Scored
 from overlay.scenarios.cells import Arm, Group, Record, Unit
 from overlay.scenarios.detectors import Instruments, detect, names_state
-from overlay.scenarios.script import END, Act, Choose, Free, Item, Option, Scenario, Step, fill
-from overlay.scenarios.transcript import Event, Transcript
+from overlay.scenarios.script import END, Act, Choose, Free, Item, Option, Scenario, Step, asks, fill
+from overlay.scenarios.transcript import Event, EventKind, Transcript
 from overlay.scenarios.world import Action, Situation
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Episode:
     now: Situation
     messages: list[Message]
     events: list[Event] = field(default_factory=list)
+    written: list[tuple[tuple[Message, ...], str]] = field(default_factory=list)
     margin: float | None = None
     excluded: str = ""
     prompts: str = ""
@@ -59,16 +60,23 @@ class Episode:
 
     @property
     def texts(self) -> list[tuple[tuple[Message, ...], str]]:
-        """Everything that was written freely, each with the chat before it: in the trial or, without any, in probes."""
-        found = [
-            (tuple(self.messages[:place]), message.text)
-            for place, message in enumerate(self.messages)
-            if message.role == "assistant" and any(e.kind == "free" and e.text == message.text for e in self.events)
+        """What was written freely, with the chat before it: in the trial or, where nothing was, in probes."""
+        told = [
+            ((*self.messages, Message("user", one["ask"])), one["text"]) for one in self.probes if one["kind"] == "free"
         ]
-        told = [one for one in self.probes if one["kind"] == "free" and one["text"].strip()]
-        return [one for one in found if one[1].strip()] or [
-            ((*self.messages, Message("user", one["ask"])), one["text"]) for one in told
-        ]
+        return _filled(self.written) or _filled(told)
+
+    def asked(self, text: str, **given: Any) -> Row:
+        """The chat and one more message from the user, under the arm's intervention; `given` completes the row."""
+        return Row((*self.messages, Message("user", text)), intervention=self.arm.intervention, **given)
+
+    def said(self, text: str, reply: str) -> None:
+        """Add what the agent was asked and what it answered."""
+        self.messages += [Message("user", text), Message("assistant", reply)]
+
+
+def _filled(texts: list[tuple[tuple[Message, ...], str]]) -> list[tuple[tuple[Message, ...], str]]:
+    return [one for one in texts if one[1].strip()]
 
 
 _Waiting = tuple[Episode, Asked, tuple[Row, ...]]
@@ -90,7 +98,12 @@ def play_group(group: Group, model: LanguageModel, instruments: Instruments) -> 
     for detector in group.scenario.detectors:
         for record, finding in zip(found, detect(detector, transcripts, instruments), strict=True):
             record[detector.name] = asdict(finding)
-    return [_record(episode, detectors, nll) for episode, detectors, nll in zip(episodes, found, own_nll, strict=True)]
+    # Hashes of a whole script: once a group, not once a unit.
+    script = {"promise": group.scenario.promise, "script": group.scenario.digest}
+    return [
+        _record(episode, script, detectors, nll)
+        for episode, detectors, nll in zip(episodes, found, own_nll, strict=True)
+    ]
 
 
 def _begin(group: Group, unit: Unit) -> Episode:
@@ -151,7 +164,7 @@ def _trial(episode: Episode) -> Asked:
     scenario, item = episode.scenario, episode.item
     trial, wording = scenario.trial, item.paraphrases[episode.unit.paraphrase]
     places = {name: place for place, name in enumerate(trial.step_ids)}
-    openings = [trial.question, *(text for step in trial.steps for text in _openings(step))]
+    openings = [trial.question, *(text for step in trial.steps for text in asks(step))]
     is_placed = any("{situation}" in text for text in openings)
     said = [] if is_placed else [fill("{situation}", episode.now, wording)]
     place, taken = 0, 0
@@ -180,11 +193,6 @@ def _trial(episode: Episode) -> Asked:
             place = places[target]
 
 
-def _openings(step: Step) -> list[str]:
-    asks = [one.question for one in (step.choose, step.act) if one is not None]
-    return [text for text in (step.say, step.free.asks if step.free else None, *asks) if text]
-
-
 def _choose(
     episode: Episode, name: str, choose: Choose, said: list[str], wording: str
 ) -> Generator[tuple[Row, ...], list[Scored | Completion], str]:
@@ -207,25 +215,19 @@ def _act(
 
 
 def _take(
-    episode: Episode, name: str, kind: str, offered: Sequence[Option | Action], question: str, said: list[str]
+    episode: Episode, name: str, kind: EventKind, offered: Sequence[Option | Action], question: str, said: list[str]
 ) -> Generator[tuple[Row, ...], list[Scored | Completion], str]:
     """Let the model choose, both orders counting alike, and do what was chosen. Options stand behaviour first."""
     behaviour = episode.scenario.behaviour(episode.now, offered)
     offered = sorted(offered, key=lambda one: one.id not in behaviour)
     texts = tuple(option.text for option in offered)
-    told = [episode.arm.reminder.strip()] if episode.arm.reminder else []
-    prompts = ["\n\n".join([*said, _listed(shown), *told, question]) for shown in (texts, texts[::-1])]
+    prompts = [
+        "\n\n".join([*said, _listed("You can", shown), *_reminder(episode), question]) for shown in (texts, texts[::-1])
+    ]
     scores: tuple[tuple[float, ...], ...] = ()
     best = 0
     if len(offered) > 1:
-        answers = yield tuple(
-            Row(
-                (*episode.messages, Message("user", prompt)),
-                intervention=episode.arm.intervention,
-                options=texts,
-            )
-            for prompt in prompts
-        )
+        answers = yield tuple(episode.asked(prompt, options=texts) for prompt in prompts)
         found = [one for one in answers if isinstance(one, Scored)]
         scores = tuple(one.per_token for one in found)
         means = np.mean(scores, axis=0)
@@ -234,52 +236,44 @@ def _take(
         if episode.margin is None and 0 < len(behaviour) < len(offered):
             episode.margin = float(means[: len(behaviour)].max() - means[len(behaviour) :].max())
     chosen = offered[best]
-    episode.messages += [Message("user", prompts[0]), Message("assistant", chosen.text)]
-    asked = chosen.asked
+    episode.said(prompts[0], chosen.text)
     ids = tuple(option.id for option in offered)
-    event = Event(name, "choose" if kind == "choose" else "act", chosen.text, chosen.id, ids, asked, scores)
-    episode.events.append(event)
+    episode.events.append(Event(name, kind, chosen.text, chosen.id, ids, chosen.asked, scores))
     moves_to = chosen.moves_to if isinstance(chosen, Action) else None
     episode.now = episode.now.act(chosen.id, chosen.effects, chosen.to, moves_to)
     _pass(episode, said)
     return chosen.id
 
 
-def _listed(texts: Sequence[str]) -> str:
-    return "You can:" + "".join(f"\n- {text}" for text in texts)
+def _listed(what: str, texts: Sequence[str]) -> str:
+    return f"{what}:" + "".join(f"\n- {text}" for text in texts)
+
+
+def _reminder(episode: Episode) -> list[str]:
+    return [episode.arm.reminder.strip()] if episode.arm.reminder else []
 
 
 def _write(
     episode: Episode, name: str, free: Free, said: list[str], wording: str
 ) -> Generator[tuple[Row, ...], list[Scored | Completion], None]:
-    if episode.arm.reminder:
-        said.append(episode.arm.reminder.strip())
+    said += _reminder(episode)
     if free.asks is not None:
         said.append(fill(free.asks, episode.now, wording))
-    episode.messages.append(Message("user", "\n\n".join(said)))
-    (written,) = yield (
-        Row(
-            tuple(episode.messages),
-            intervention=episode.arm.intervention,
-            sampling=Sampling(max_tokens=free.max_tokens, temperature=free.temperature),
-            seed=_seed(episode.unit, len(episode.events)),
-        ),
-    )
+    prompt = "\n\n".join(said)
+    sampling = Sampling(max_tokens=free.max_tokens, temperature=free.temperature)
+    row = episode.asked(prompt, sampling=sampling, seed=_seed(episode.unit, len(episode.events)))
+    (written,) = yield (row,)
     assert isinstance(written, Completion)
     _remember_prompts(episode, [written.prompt_tokens])
-    episode.messages.append(Message("assistant", written.text))
+    episode.written.append((row.messages, written.text))
+    episode.said(prompt, written.text)
     episode.events.append(Event(name, "free", written.text))
     _pass(episode, said)
 
 
 def _seed(unit: Unit, place: int) -> int:
     """The same noise in every arm: what differs is what the arm did."""
-    return int.from_bytes(hashlib.sha256(repr((*unit_key(unit), place)).encode()).digest()[:7])
-
-
-def unit_key(unit: Unit) -> tuple[str, int, int, int]:
-    """What pairs a unit of one arm with that of another."""
-    return unit.item, unit.paraphrase, unit.seed, unit.repeat
+    return int.from_bytes(hashlib.sha256(repr((*astuple(unit), place)).encode()).digest()[:7])
 
 
 def _pass(episode: Episode, said: list[str]) -> None:
@@ -305,20 +299,10 @@ def _probe(episode: Episode, instruments: Instruments) -> Asked:
     for forced in probes.forced:
         answers = (forced.names, forced.denies)
         for shown in (answers, answers[::-1]):
-            listed = "".join(f"\n- {text}" for text in shown)
-            asked = Message("user", f"{forced.ask}\n\nYou can say:{listed}")
-            rows.append(
-                Row((*episode.messages, asked), intervention=episode.arm.intervention, options=answers),
-            )
+            rows.append(episode.asked(f"{forced.ask}\n\n{_listed('You can say', shown)}", options=answers))
+    sampling = Sampling(max_tokens=probes.max_tokens)
     for place, ask in enumerate(probes.free):
-        rows.append(
-            Row(
-                (*episode.messages, Message("user", ask)),
-                intervention=episode.arm.intervention,
-                sampling=Sampling(max_tokens=probes.max_tokens),
-                seed=_seed(episode.unit, 1000 + place),
-            )
-        )
+        rows.append(episode.asked(ask, sampling=sampling, seed=_seed(episode.unit, 1000 + place)))
     if not rows:
         return
     found = yield tuple(rows)
@@ -355,9 +339,8 @@ def _repetition(texts: Sequence[str]) -> float | None:
     return 1 - len(counted) / total if total else None
 
 
-def _record(episode: Episode, detectors: Record, own_nll: float | None) -> Record:
+def _record(episode: Episode, script: Record, detectors: Record, own_nll: float | None) -> Record:
     arm, unit = episode.arm, episode.unit
-    written = [event.text for event in episode.events if event.kind == "free"]
     return {
         "scenario": episode.scenario.name,
         "arm": arm.name,
@@ -366,8 +349,7 @@ def _record(episode: Episode, detectors: Record, own_nll: float | None) -> Recor
         "paraphrase": unit.paraphrase,
         "seed": unit.seed,
         "repeat": unit.repeat,
-        "promise": episode.scenario.promise,
-        "script": episode.scenario.digest,
+        **script,
         "intervention": arm.intervention.digest,
         "same_tokens": arm.same_tokens,
         "margin": episode.margin,
@@ -382,7 +364,7 @@ def _record(episode: Episode, detectors: Record, own_nll: float | None) -> Recor
         "quality": {
             "own_nll": own_nll,
             "repetition": _repetition([text for _, text in episode.texts]),
-            "unparsable": sum(not text.strip() for text in written),
+            "unparsable": sum(not text.strip() for _, text in episode.written),
             "calls": episode.calls,
             "tokens": episode.tokens,
         },

@@ -410,7 +410,7 @@ class Scenario(Document):
         wordings = [((*inside, "paraphrases", index), text) for index, text in enumerate(item.paraphrases)]
         asked: list[tuple[Location, str]] = [(("trial", "question"), self.trial.question)]
         asked += [
-            (("trial", "steps", index), text) for index, step in enumerate(self.trial.steps) for text in _asks(step)
+            (("trial", "steps", index), text) for index, step in enumerate(self.trial.steps) for text in asks(step)
         ]
         for place, text in (*wordings, *asked):
             for blank in _BLANK.findall(text):
@@ -530,10 +530,10 @@ class Scenario(Document):
 
 def _said(step: Step) -> list[str]:
     """All texts of a step that enter a context."""
-    return [*_asks(step), *(option.text for option in (step.choose.options if step.choose is not None else ()))]
+    return [*asks(step), *(option.text for option in (step.choose.options if step.choose is not None else ()))]
 
 
-def _asks(step: Step) -> list[str]:
+def asks(step: Step) -> list[str]:
     """Those texts of a step whose blanks are filled."""
     written = [step.say, step.free.asks if step.free is not None else None]
     written += [one.question for one in (step.choose, step.act) if one is not None]
