@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from overlay.agent import Agent, open_embedder
 from overlay.emergent import state_settings, take_back
 from overlay.errors import ArgumentError, HomeError
 from overlay.home import CONTENT_FOLDERS, Home
-from overlay.memory import Memory
+from overlay.memory import Memory, copy_truth
 from overlay.model import LanguageModel
 from overlay.progress import Progress, SilentProgress
 from overlay.records import append_record, read_journal, storage_errors
@@ -299,11 +298,7 @@ def _copy_memory(home: Home, forked: Home) -> None:
     if not source.exists():
         return
     forked.lived.mkdir(parents=True, exist_ok=True)
-    with (
-        contextlib.closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as there,
-        contextlib.closing(sqlite3.connect(forked.lived / "memory.db")) as here,
-    ):
-        there.backup(here)
+    copy_truth(source, forked.lived / "memory.db")
 
 
 def _is_later(note_id: str, kept: set[str]) -> bool:

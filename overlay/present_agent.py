@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sqlite3
 import tempfile
 import threading
 import time
@@ -17,7 +16,7 @@ from overlay.errors import ArgumentError, GenerationFailed, HomeError
 from overlay.fork import BUILT
 from overlay.home import Home, ReplySettings
 from overlay.inner import Experience, State
-from overlay.memory import Memory, Recalled, import_vault
+from overlay.memory import Memory, Recalled, copy_truth, import_vault
 from overlay.model import LanguageModel
 from overlay.progress import Progress, SilentProgress
 from overlay.session import last_record
@@ -183,24 +182,5 @@ def _copied(home: Home, target: Path) -> Home:
     copy = Home.open(target)
     if (source := home.lived / "memory.db").exists():
         copy.lived.mkdir(exist_ok=True)
-        _copy_database(source, copy.lived / "memory.db")
+        copy_truth(source, copy.lived / "memory.db")
     return copy
-
-
-def _copy_database(source: Path, target: Path) -> None:
-    """Copy a database as it is now, also while an agent writes to it."""
-    # Read the usual way, one that nobody has open gets two files beside it, which a reader can't take away again.
-    journal = source.with_name(f"{source.name}-wal")
-    if not journal.exists():
-        _back_up(f"{source.as_uri()}?mode=ro&immutable=1", target)
-    # Or somebody has opened it meanwhile.
-    if journal.exists():
-        _back_up(f"{source.as_uri()}?mode=ro", target)
-
-
-def _back_up(uri: str, target: Path) -> None:
-    with (
-        contextlib.closing(sqlite3.connect(uri, uri=True)) as there,
-        contextlib.closing(sqlite3.connect(target)) as here,
-    ):
-        there.backup(here)

@@ -44,7 +44,7 @@ def run(
     """Run scenarios with their arms, and say what the evidence shows."""
     from overlay.errors import ArgumentError
     from overlay.home import Home
-    from overlay.scenarios import Laboratory, RunSettings, read_scenario
+    from overlay.scenarios import RunSettings, read_scenario
 
     if arms not in ("core", "all"):
         raise ArgumentError(f"--arms {arms}", "use core or all")
@@ -65,7 +65,6 @@ def run(
         address,
         " ".join(["overlay run", *written, "--arms", arms, *(["--directions", str(directions)] if directions else [])]),
     )
-    Laboratory(opened, settings).require(scenarios)
     folder = out or opened.runs / _name(scenarios)
     try:
         document = _run_all(opened, scenarios, folder, settings, dtype)
@@ -73,9 +72,8 @@ def run(
         print(f"\nFinished cells are in {folder}; add --out {folder} to go on from there.", file=sys.stderr)
         raise
     results = document["runs"]
-    for result in results:
-        result["report"] = str(Path(result["records"]).parent / "report.html")
-        if inspect:
+    if inspect:
+        for result in results:
             _write_inspect(result)
     if as_json:
         print(json.dumps(document if len(results) > 1 else results[0], ensure_ascii=False))
@@ -140,7 +138,7 @@ def _run_all(opened: Any, scenarios: list[Scenario], folder: Path, settings: Run
             document = run_scenarios(scenarios, opened, out=folder, settings=settings, dtype=dtype, progress=progress)
         progress.step("writing reports", None, None)
         for result in document["runs"]:
-            _write(result, Path(result["records"]).parent)
+            result["report"] = str(_write(result, Path(result["records"]).parent))
         if "overall" in document:
             _write_overview(document, folder)
     return document

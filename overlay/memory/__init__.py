@@ -11,6 +11,7 @@ from overlay.memory.lock import WriterLock
 from overlay.memory.memory import EXACT_BELOW, MINIMUM_SCORE, Memory, MemoryCheck, Written
 from overlay.memory.note import KINDS, Kind, NewNote, Note
 from overlay.memory.recall import Recalled, RecallWeights
+from overlay.memory.truth_copy import copy_truth
 from overlay.memory.vault import BrokenLink, VaultImport, import_path, import_vault
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "VaultImport",
     "WriterLock",
     "Written",
+    "copy_truth",
     "import_path",
     "import_vault",
 ]

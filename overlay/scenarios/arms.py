@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from overlay.axes import random_direction
 from overlay.errors import ArgumentError
@@ -13,23 +12,14 @@ from overlay.inner import MeasuredMixes, Mind, State
 from overlay.model import AdapterUse, Ban, Intervention, Message, Row, Sampling, Volatility
 from overlay.progress import Progress, SilentProgress
 from overlay.scenarios.cells import Arm
+from overlay.scenarios.limits import (
+    NORM_DIRECTIONS,
+    PROBED_PARAPHRASES,
+    RANDOM_PARAPHRASES,
+    SECOND_PARAPHRASES,
+    ArmSet,
+)
 from overlay.scenarios.script import CustomArm, Scenario
-
-ArmSet = Literal["core", "all"]
-
-RANDOM_PARAPHRASES = 1
-"""Random directions run on the first wording of each item only: on all of them they would triple the time, and
-wordings of one item hardly differ."""
-
-SECOND_PARAPHRASES = 2
-"""Wordings on which the arms run that the verdict doesn't rest on alone: doses, other exposures, other levels."""
-
-NORM_DIRECTIONS = 8
-"""At most so many random directions have the treated arm's dose as well: an empirical p is claimed for those of its
-volatility alone, which is the harder control."""
-
-PROBED_PARAPHRASES = 2
-"""Wordings of each item whose trial is followed by questions about the agent itself."""
 
 MATCHING_TOLERANCE = 0.05
 """How closely a volatility-matched direction's cost equals the treated arm's."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from overlay.scenarios.detectors import MECHANICAL
+from overlay.scenarios.limits import (
+    NORM_DIRECTIONS,
+    PROBED_PARAPHRASES,
+    RANDOM_DIRECTIONS,
+    RANDOM_PARAPHRASES,
+    SECOND_PARAPHRASES,
+)
 from overlay.scenarios.script import Item, Scenario
 from overlay.scenarios.verdict import LEAST_ITEMS
 
 CORE_ARMS = ("base", "treated", "sham", "reversed", "random_norm", "random_volatility")
-
-# The limits of the arms themselves, which can't be imported without torch; a test holds both equal.
-DIRECTIONS = {"core": 8, "all": 39}
-NORM_DIRECTIONS = 8
-RANDOM_PARAPHRASES = 1
-SECOND_PARAPHRASES = 2
-PROBED_PARAPHRASES = 2
 
 _ORDERS = 2
 _ANSWERS = 2
@@ -71,8 +71,8 @@ def outline(scenario: Scenario) -> Outline:
         items=len(wordings),
         paraphrases=(min(wordings), max(wordings)),
         units=len(scenario.trial.seeds) * sum(wordings),
-        core=_size(scenario, CORE_ARMS, DIRECTIONS["core"], probed=False),
-        whole=_size(scenario, (*CORE_ARMS, *_further_arms(scenario)), DIRECTIONS["all"], probed=True),
+        core=_size(scenario, CORE_ARMS, RANDOM_DIRECTIONS["core"], probed=False),
+        whole=_size(scenario, (*CORE_ARMS, *_further_arms(scenario)), RANDOM_DIRECTIONS["all"], probed=True),
         detectors=tuple(f"{detector.name} ({detector.kind})" for detector in scenario.detectors),
         primary=scenario.primary,
         notes=tuple(_notes(scenario)),

@@ -20,20 +20,18 @@ from overlay.memory import SentenceEmbedder
 from overlay.model import LanguageModel
 from overlay.progress import Progress, SilentProgress
 from overlay.records import write_record
-from overlay.scenarios.arms import MATCHING_TOLERANCE, ArmSet, States, build_arms
+from overlay.scenarios.arms import MATCHING_TOLERANCE, States, build_arms
 from overlay.scenarios.cells import Arm, Cells, Engine, Group, Record, plan
 from overlay.scenarios.detectors import Instruments, check_detector
 from overlay.scenarios.engine import LocalEngine
 from overlay.scenarios.evidence import weigh
 from overlay.scenarios.exposure import Lived, LivedBefore, live_through, shuffled
+from overlay.scenarios.limits import RANDOM_DIRECTIONS, ArmSet
 from overlay.scenarios.overall import overall
 from overlay.scenarios.script import Exposure, Scenario
 from overlay.scenarios.verdict import LEAST_ITEMS, LEAST_UNITS, Check
 
 EngineName = Literal["local", "ray"]
-
-RANDOM_DIRECTIONS: Mapping[ArmSet, int] = {"core": 8, "all": 39}
-"""Random directions of each matching, where nobody says how many: with 39 an empirical p goes down to .025."""
 
 BUDGET_TOLERANCE = 1.05
 """Treated volatility may exceed the budget by measurement noise, not by more."""
@@ -83,8 +81,7 @@ def run_scenario(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Run one scenario and write its cells, records.jsonl and result.json into `out`. Raises as `Laboratory`."""
-    with Laboratory(home, settings, model=model, dtype=dtype, progress=progress) as laboratory:
-        return laboratory.run(scenario, out)
+    return Laboratory(home, settings, model=model, dtype=dtype, progress=progress).run(scenario, out)
 
 
 def run_scenarios(
@@ -105,16 +102,16 @@ def run_scenarios(
     names = [scenario.name for scenario in scenarios]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ArgumentError(f"two scripts are named '{repeated[0]}'", "give each scenario a name of its own")
-    with Laboratory(home, settings, model=model, dtype=dtype, progress=progress) as laboratory:
-        laboratory.require(scenarios)
-        results = [laboratory.run(scenario, out / scenario.name) for scenario in scenarios]
+    laboratory = Laboratory(home, settings, model=model, dtype=dtype, progress=progress)
+    laboratory.require(scenarios)
+    results = [laboratory.run(scenario, out / scenario.name) for scenario in scenarios]
     document = {"runs": results, "overall": overall(results)}
     write_record(out / "overall.json", json.dumps(document["overall"], indent=1, ensure_ascii=False))
     return document
 
 
 class Laboratory:
-    """A home made ready for scenarios, inside a `with`. What scripts share is lived through and measured once.
+    """A home made ready for scenarios. What scripts share is lived through and measured once.
 
     Cells that a folder already holds aren't played again, so a stopped run goes on where it was.
 
@@ -140,12 +137,6 @@ class Laboratory:
         self._embedder: SentenceEmbedder | None = None
         self._minds: dict[tuple[tuple[str, ...], float], Mind] = {}
 
-    def __enter__(self) -> Laboratory:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._minds.clear()
-
     def require(self, scenarios: Sequence[Scenario]) -> None:
         """See that axes and adapters that scripts name are written. Raises AxisMissing, AdapterError."""
         for scenario in scenarios:
@@ -160,10 +151,10 @@ class Laboratory:
         self.require([scenario])
         exploratory = _claim(out, scenario, self._settings.exploratory or self._settings.departs_from(scenario))
         mind = self._mind(scenario)
-        model = mind.model
+        model, rests_on = mind.model, self._rests_on(mind)
         with self._attached(scenario):
-            lived, states = self._live(scenario, mind)
-            matched = MeasuredMixes(self._home.lived / "matched", self._rests_on(mind), writes=True)
+            lived, states = self._live(scenario, mind, rests_on)
+            matched = MeasuredMixes(self._home.lived / "matched", rests_on, writes=True)
             directions = self._settings.directions_for(scenario)
             arms = build_arms(scenario, mind, states, self._settings.arms, directions, matched, self._progress)
             instruments = Instruments(model, self._embedder, _lexicon(mind, scenario))
@@ -184,16 +175,17 @@ class Laboratory:
             leaks={arm.name: len(leaks) for arm in arms if arm.same_tokens},
         )
         result["reasons"] = [*result["reasons"], *_unproven(mind)]
+        command = self._settings.command or f"overlay run {scenario.name}"
         result |= {
             "model": {"name": model.name, "digest": model.digest, "dtype": model.dtype},
             "overlay_version": overlay.__version__,
-            "command": self._settings.command or f"overlay run {scenario.name}",
+            "command": command,
             "again": {
-                "command": self._settings.command or f"overlay run {scenario.name}",
+                "command": command,
                 "files": [str(out / "scenario.json"), str(self._home.folder / "agent.yaml")],
                 "seeds": list(scenario.trial.seeds),
                 "directions": directions,
-                "environment": self._rests_on(mind),
+                "environment": rests_on,
             },
             "records": str(out / "records.jsonl"),
             "seconds": round(time.perf_counter() - started, 1),
@@ -218,9 +210,9 @@ class Laboratory:
             self._minds[key] = prepare_mind(home, self._model, self._embedder, self._progress, scenario.axes)
         return self._minds[key]
 
-    def _live(self, scenario: Scenario, mind: Mind) -> tuple[Lived, States]:
+    def _live(self, scenario: Scenario, mind: Mind, rests_on: Mapping[str, Any]) -> tuple[Lived, States]:
         """The exposure and, where all arms are run, its controls."""
-        known = LivedBefore(self._home.lived / "exposures", self._rests_on(mind))
+        known = LivedBefore(self._home.lived / "exposures", rests_on)
 
         def state_after(exposure: Exposure, what: str) -> Lived:
             return live_through(exposure, mind, self._home, known, self._progress, what)

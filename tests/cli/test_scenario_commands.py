@@ -131,14 +131,11 @@ def test_an_arm_that_is_registered_runs_on_all_wordings() -> None:
     assert fewer.arms == more.arms and fewer.arms[-1] == "calm" and more.cells - fewer.cells == 6 * (4 - 2)
 
 
-def test_the_sizes_are_counted_by_the_limits_of_the_arms() -> None:
-    from overlay.scenarios import arms, outline, run
+def test_the_sizes_count_the_arms_with_other_doses() -> None:
+    from overlay.scenarios import arms
 
-    assert run.RANDOM_DIRECTIONS == outline.DIRECTIONS
-    for limit in ("NORM_DIRECTIONS", "RANDOM_PARAPHRASES", "SECOND_PARAPHRASES", "PROBED_PARAPHRASES"):
-        assert getattr(arms, limit) == getattr(outline, limit)
     factors = [f"dose_{factor:g}" for factor in arms.FACTORS]
-    assert set(factors) <= set(outline.outline(Scenario.model_validate(toy_scenario())).whole.arms)
+    assert set(factors) <= set(outline(Scenario.model_validate(toy_scenario())).whole.arms)
 
 
 # --- new and schema ------------------------------------------------------------------------------

@@ -18,10 +18,11 @@ from overlay.errors import ArgumentError
 from overlay.inner import MeasuredMixes, Mind, State
 from overlay.model import AdapterUse, Ban, LanguageModel, Row
 from overlay.progress import SilentProgress
-from overlay.scenarios.arms import FACTORS, NORM_DIRECTIONS, ArmSet, States, build_arms
+from overlay.scenarios.arms import FACTORS, States, build_arms
 from overlay.scenarios.cells import Arm, Group, Record, plan
 from overlay.scenarios.detectors import Instruments
 from overlay.scenarios.episode import play_group
+from overlay.scenarios.limits import NORM_DIRECTIONS, ArmSet
 from overlay.scenarios.script import ARM_NAMES, Scenario
 
 CORE = ["base", "treated", "sham", "reversed", "random_norm", "random_volatility"]

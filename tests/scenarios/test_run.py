@@ -21,9 +21,9 @@ from overlay.home import Home
 from overlay.progress import SilentProgress
 from overlay.scenarios import RunSettings, Scenario, run_scenario, run_scenarios
 from overlay.scenarios import run as run_module
-from overlay.scenarios.arms import RANDOM_PARAPHRASES
 from overlay.scenarios.cells import Group, Record
 from overlay.scenarios.engine import LocalEngine
+from overlay.scenarios.limits import RANDOM_PARAPHRASES
 
 DIRECTIONS = 2
 ITEMS = 6
