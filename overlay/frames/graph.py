@@ -1,43 +1,34 @@
 """The graph of frames: cues wake them, energy spreads along weighted links and fades.
 
-Spreading activation after Collins and Loftus (1975), with inhibition. Every energy lies in [0, 1].
+Spreading activation after Collins and Loftus (1975), with inhibition.
+
+Every energy lies in [0, 1], and nothing resonates: what comes in over the links of one frame is weighed by at most 1 in
+all, so over one link energy passes at most `spread` times the largest energy there is, over two at most `spread`
+squared times it, and so on. With no input the largest energy therefore falls by the factor `FrameGraph.fading` a turn
+at least, whatever is linked to what; by default to 7/8 of what it was.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import networkx as nx
 import numpy as np
-from numpy.typing import NDArray
 
 from overlay.errors import ArgumentError
+from overlay.frames.calibration import Calibration, cues_digest
+from overlay.frames.cues import CueEmbedder, CueMatch, CueVectors, nearness, script_of
 from overlay.frames.frame import Frame
+from overlay.frames.learning import NOTHING_LEARNED, LearnedWeights
 
 # At most so many frames are active at once: each brings voices and questions, which cost time.
 MOST_ACTIVE = 3
 
-# Cosines below this are what short texts about different things reach anyway: no cue was meant.
+# Without a calibration: cosines below this are what short texts about different things reach anyway.
 FLOOR = 0.2
-
-
-class CueEmbedder(Protocol):
-    """Gives vectors for texts."""
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of unit length, shape (texts, dimension)."""
-        ...
-
-
-@dataclass(frozen=True)
-class CueMatch:
-    """The cue of a frame that is nearest to a text, and how near: a cosine, rectified to [0, 1]."""
-
-    cue: str
-    similarity: float
 
 
 @dataclass(frozen=True)
@@ -91,12 +82,16 @@ class FrameGraph:
     """Frames and their links. It holds no energy: what it returns depends on what it is given alone.
 
     `decay` is the share of its energy that a frame keeps from turn to turn, `spread` the share that
-    passes over a link of weight 1, both in [0, 1]; energy travels `hops` links a turn. The cues are
-    embedded once, when they are first needed.
+    passes over a link of weight 1, both in [0, 1]; energy travels `hops` links a turn. Without a
+    calibration the cues are embedded once, when they are first needed.
+
+    Args:
+        calibration: what nearness means with this embedder. Without one the cosine with a frame's nearest cue is the
+            energy that it wakes, and cosines below `floor` wake nothing.
 
     Raises:
-        ArgumentError: a number is outside its range, two frames have one name, or a link leads to
-            no frame.
+        ArgumentError: a number is outside its range, two frames have one name, a link leads to no frame, or the
+            calibration is that of other cues.
     """
 
     def __init__(
@@ -104,6 +99,7 @@ class FrameGraph:
         frames: Sequence[Frame],
         embedder: CueEmbedder,
         *,
+        calibration: Calibration | None = None,
         decay: float = 0.5,
         spread: float = 0.5,
         hops: int = 2,
@@ -117,55 +113,83 @@ class FrameGraph:
         self.frames = {frame.name: frame for frame in sorted(frames, key=lambda frame: frame.name)}
         if len(self.frames) != len(frames):
             raise ArgumentError("two frames have the same name", "rename one of them")
-        self.links: nx.DiGraph[str] = nx.DiGraph()
-        self.links.add_nodes_from(self.frames)
         for frame in self.frames.values():
-            for target, weight in sorted(frame.links.items()):
+            for target in frame.links:
                 if target not in self.frames:
                     raise ArgumentError(f"'{frame.name}' links to '{target}', which is no frame", "mend the link")
-                self.links.add_edge(frame.name, target, weight=weight)
+        if calibration is not None and calibration.cues != cues_digest(frames):
+            raise ArgumentError("the frames were calibrated with other cues", "calibrate them again")
+        self.calibration = calibration
         self._embedder = embedder
         self._decay = decay
         self._share = spread
         self._hops = hops
         self._floor = floor
-        self._cues = [(frame.name, cue) for frame in self.frames.values() for cue in frame.cues]
-        self._cue_vectors: NDArray[np.float32] | None = None
+        self._cues = calibration.cue_vectors(frames) if calibration is not None else None
+
+    @property
+    def fading(self) -> float:
+        """The largest energy after a turn without input is at most this times the largest before; see the module."""
+        return self._decay * self.reach
+
+    @property
+    def reach(self) -> float:
+        """What one unit of input may come to: itself, and all that spreads from it to any one frame."""
+        return math.fsum(self._share**hop for hop in range(self._hops + 1))
+
+    def links(self, learned: LearnedWeights = NOTHING_LEARNED) -> nx.DiGraph[str]:
+        """The graph as it is to be shown: `weight` of each link, with `learned` as its share that nobody wrote."""
+        found: nx.DiGraph[str] = nx.DiGraph()
+        found.add_nodes_from(self.frames)
+        for frame in self.frames.values():
+            for goal, weight in learned.weights_of(frame).items():
+                if goal in self.frames and weight:
+                    found.add_edge(frame.name, goal, weight=weight, learned=weight - frame.links.get(goal, 0.0))
+        return found
 
     def match(self, text: str) -> dict[str, CueMatch]:
-        """For each frame the cue nearest to `text`; similarities below the floor are 0."""
-        if not self._cues:
+        """For each frame how near `text` is to its cues, and what that wakes."""
+        if not self.frames:
             return {}
         text = text.encode("utf-8", "replace").decode("utf-8")
         if not text.strip():
-            return {frame.name: CueMatch(frame.cues[0], 0.0) for frame in self.frames.values()}
-        if self._cue_vectors is None:
-            self._cue_vectors = self._embedder.embed([cue for _, cue in self._cues])
-        cosines = self._cue_vectors @ self._embedder.embed([text])[0]
-        best: dict[str, CueMatch] = {}
-        for (name, cue), cosine in zip(self._cues, cosines, strict=True):
-            similarity = min(float(cosine), 1.0) if cosine >= self._floor and cosine > 0 else 0.0
-            if name not in best or similarity > best[name].similarity:
-                best[name] = CueMatch(cue, similarity)
-        return best
+            return {frame.name: CueMatch(frame.cues[0], 0.0, None, 0.0) for frame in self.frames.values()}
+        if self._cues is None:
+            self._cues = CueVectors.embedded(list(self.frames.values()), self._embedder)
+        script = script_of(text)
+        baseline = self.calibration.baselines[script] if self.calibration else None
+        found: dict[str, CueMatch] = {}
+        for name, cosines in self._cues.cosines(self._embedder.embed([text])[0], script).items():
+            nearest = int(np.argmax(cosines))
+            cosine = min(float(cosines[nearest]), 1.0)
+            if baseline is None:
+                standing, energy = None, cosine if cosine >= self._floor and cosine > 0 else 0.0
+            else:
+                standing = baseline.standing(name, nearness(cosines))
+                energy = baseline.energy(standing)
+            found[name] = CueMatch(self.frames[name].cues[nearest], cosine, standing, energy)
+        return found
 
     def wake(self, text: str) -> dict[str, float]:
-        """For each frame the cosine of its best cue with `text`, in [0, 1]; 0 below the floor."""
-        return {name: match.similarity for name, match in self.match(text).items()}
+        """For each frame what `text` wakes in it, in [0, 1]."""
+        return {name: match.energy for name, match in self.match(text).items()}
 
-    def spread(self, energies: Mapping[str, float], input: Mapping[str, float]) -> dict[str, float]:
+    def spread(
+        self, energies: Mapping[str, float], input: Mapping[str, float], learned: LearnedWeights = NOTHING_LEARNED
+    ) -> dict[str, float]:
         """The energies after one turn, each in [0, 1].
 
         A frame's energy is what it kept plus its input; then for each hop every frame passes
-        energy · weight · spread over its links, next what came in over the first links, and so on. What
-        is held down passes nothing on: inhibition reaches one link far.
+        energy · weight · spread over its links, next what came in over the first links, and so on. Where the
+        weights that lead into one frame sum to more than 1, each counts as its share of them. What is held down
+        passes nothing on: inhibition reaches one link far.
 
         `energies` may name frames that are no longer written, as stored ones do: they are dropped.
 
         Raises:
             ArgumentError: `input` names no frame of this graph, or a number isn't finite.
         """
-        return {name: cause.energy for name, cause in self.explain(energies, input).items()}
+        return {name: cause.energy for name, cause in self.explain(energies, input, learned=learned).items()}
 
     def explain(
         self,
@@ -173,6 +197,7 @@ class FrameGraph:
         input: Mapping[str, float],
         matches: Mapping[str, CueMatch] | None = None,
         leanings: Mapping[str, float] | None = None,
+        learned: LearnedWeights = NOTHING_LEARNED,
     ) -> dict[str, EnergyCause]:
         """Why each energy is what `spread` makes it; `matches` adds the words of the cues, `leanings` what of the
         input came by leaning. Raises as `spread`.
@@ -185,11 +210,12 @@ class FrameGraph:
         kept = {name: self._decay * _clip(energies.get(name, 0.0)) for name in self.frames}
         pulse = {name: _clip(kept[name] + input.get(name, 0.0)) for name in self.frames}
         received: dict[str, dict[str, float]] = {name: {} for name in self.frames}
+        links = self._weighed(learned)
         for _ in range(self._hops):
-            arrived = dict.fromkeys(self.frames, 0.0)
-            for origin, goal, link in self.links.edges(data=True):
-                amount = self._share * float(link["weight"]) * pulse[origin]
-                if amount:
+            arrived: dict[str, float] = defaultdict(float)
+            for origin, energy in pulse.items():
+                for goal, weight in links[origin] if energy else ():
+                    amount = self._share * weight * energy
                     arrived[goal] += amount
                     received[goal][origin] = received[goal].get(origin, 0.0) + amount
             pulse = {name: _clip(amount) for name, amount in arrived.items()}
@@ -197,11 +223,27 @@ class FrameGraph:
             name: EnergyCause(
                 kept=kept[name],
                 woken=input.get(name, 0.0),
-                cue=matches[name].cue if matches and name in matches and matches[name].similarity > 0 else None,
+                cue=matches[name].cue if matches and name in matches and matches[name].energy > 0 else None,
                 contributions=tuple(sorted(received[name].items(), key=lambda item: (-abs(item[1]), item[0]))),
                 leaning=(leanings or {}).get(name, 0.0),
             )
             for name in self.frames
+        }
+
+    def _weighed(self, learned: LearnedWeights) -> dict[str, list[tuple[str, float]]]:
+        """By origin, (goal, weight) of each link, so that the weights into a goal sum to at most 1 in size."""
+        weights = {frame.name: learned.weights_of(frame) for frame in self.frames.values()}
+        into: dict[str, float] = defaultdict(float)
+        for goals in weights.values():
+            for goal, weight in goals.items():
+                into[goal] += abs(weight)
+        return {
+            origin: [
+                (goal, weight / max(1.0, into[goal]))
+                for goal, weight in goals.items()
+                if weight and goal in self.frames
+            ]
+            for origin, goals in weights.items()
         }
 
     def active(
@@ -215,21 +257,28 @@ class FrameGraph:
             for frame in awake[:MOST_ACTIVE]
         )
 
-    def turn(self, energies: Mapping[str, float], text: str, leanings: Mapping[str, float] | None = None) -> FrameTurn:
+    def turn(
+        self,
+        energies: Mapping[str, float],
+        text: str,
+        leanings: Mapping[str, float] | None = None,
+        learned: LearnedWeights = NOTHING_LEARNED,
+    ) -> FrameTurn:
         """One turn of the user: wake, spread, and say why. `energies` are those of the turn before.
 
         Args:
             leanings: by frame, how much nearer to its cues than it is the text seems, in [-1, 1]. It makes a frame
                 easier or harder to wake; a frame that the text isn't near to at all stays as it was.
+            learned: what links weigh beside what is written.
         """
         matches = self.match(text)
         woken: dict[str, float] = {}
         leant: dict[str, float] = {}
         for name, match in matches.items():
             leaning = (leanings or {}).get(name, 0.0)
-            woken[name] = _clip(match.similarity + leaning) if match.similarity else 0.0
-            leant[name] = woken[name] - match.similarity
-        causes = self.explain(energies, woken, matches, leant)
+            woken[name] = _clip(match.energy + leaning) if match.energy else 0.0
+            leant[name] = woken[name] - match.energy
+        causes = self.explain(energies, woken, matches, leant, learned)
         after = {name: cause.energy for name, cause in causes.items()}
         return FrameTurn(after, causes, self.active(after, causes))
 

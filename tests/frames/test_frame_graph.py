@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from word_embedder import WordEmbedder
 
 from overlay.errors import ArgumentError
-from overlay.frames import Frame, FrameGraph
-
-
-class WordEmbedder:
-    """Hashed bags of words, of unit length: texts are near if they share words."""
-
-    def __init__(self) -> None:
-        self.embedded: list[str] = []
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        self.embedded.extend(texts)
-        vectors = np.zeros((len(texts), 4096), dtype=np.float32)
-        for row, text in enumerate(texts):
-            vectors[row, 0] = 0.1  # a text without words has a direction too
-            for word in re.findall(r"\w+", text.lower()):
-                vectors[row, 1 + int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big") % 4095] += 1
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+from overlay.frames import Frame, FrameGraph, calibrate
 
 
 def frame(name: str, cues: Sequence[str] = (), links: dict[str, float] | None = None, threshold: float = 0.35) -> Frame:
@@ -81,6 +62,33 @@ def test_without_input_everything_fades_unless_frames_wake_each_other(frames: Fr
     calm = FrameGraph(list(frames.frames.values()), WordEmbedder(), decay=0.5, spread=0.0)
     energies = {name: data.draw(st.floats(0, 1)) for name in frames.frames}
     assert calm.spread(energies, {}) == {name: energy / 2 for name, energy in energies.items()}
+
+
+@given(frames=random_graphs(), data=st.data())
+def test_no_loop_of_links_keeps_energy_alive_or_makes_more_of_it(frames: FrameGraph, data: st.DataObject) -> None:
+    names = list(frames.frames)
+    energies = {name: data.draw(st.floats(0, 1)) for name in names}
+    given_input = data.draw(st.dictionaries(st.sampled_from(names), st.floats(0, 1)))
+    after = frames.spread(energies, given_input)
+    allowed = frames.fading * max(energies.values()) + frames.reach * max(given_input.values(), default=0.0)
+    assert max(after.values()) <= allowed + 1e-9
+
+
+@pytest.mark.parametrize("weight", [1.0, -1.0, 0.3])
+def test_a_huge_graph_where_all_are_linked_in_both_directions_fades_like_a_small_one(weight: float) -> None:
+    count = 150
+    frames = graph(
+        *(
+            frame(f"f{one}", links={f"f{other}": weight for other in range(count) if other != one})
+            for one in range(count)
+        )
+    )
+    energies = {name: 1.0 for name in frames.frames}
+    for _ in range(3):
+        before = max(energies.values())
+        energies = frames.spread(energies, {})
+        assert 0 <= max(energies.values()) <= before * frames.fading + 1e-9
+    assert frames.fading == pytest.approx(7 / 8)
 
 
 def test_a_cue_wakes_its_frame_and_the_best_cue_counts() -> None:
@@ -182,14 +190,13 @@ def test_links_to_nothing_and_double_names_are_refused() -> None:
 def test_real_vectors_wake_frames_by_meaning(embedder_folder: Path) -> None:
     from overlay.memory import SentenceEmbedder
 
-    frames = FrameGraph(
-        [
-            frame("loss", ["someone close to me died", "I lost what mattered to me"]),
-            frame("repair", ["a device is broken", "how do I fix this machine"]),
-            frame("money", ["I can't pay my bills", "the budget is too small"]),
-        ],
-        SentenceEmbedder(embedder_folder, "minilm"),
-    )
+    written = [
+        frame("loss", ["someone close to me died", "I lost what mattered to me"]),
+        frame("repair", ["a device is broken", "how do I fix this machine"]),
+        frame("money", ["I can't pay my bills", "the budget is too small"]),
+    ]
+    embedder = SentenceEmbedder(embedder_folder, "minilm")
+    frames = FrameGraph(written, embedder, calibration=calibrate(written, embedder))
     for text, name in [
         ("My grandmother passed away last week", "loss"),
         ("The washing machine makes a strange noise and stops", "repair"),
