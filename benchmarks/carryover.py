@@ -131,7 +131,7 @@ def _lived(mind: Any, texts: Sequence[str], seed: int, progress: Progress, name:
     state, energies = State.resting(mind.settings), dict[str, float]()
     for place, text in enumerate(texts):
         progress.step(f"living: {name}", place, len(texts))
-        lived = mind.experience(text, state, energies, seed + place)
+        lived = mind.experience(text, state, mind.wake(text, state, energies), seed + place)
         state, energies = lived.state, lived.energies
     return state
 

@@ -29,6 +29,7 @@ import yaml
 from overlay.agent import Agent, Listener, open_embedder
 from overlay.errors import GenerationFailed, HomeError
 from overlay.home import Home, create_home
+from overlay.memory import is_echo, without_control_characters
 from overlay.model import LanguageModel
 from overlay.progress import Progress, SilentProgress
 from overlay.records import read_journal
@@ -310,11 +311,12 @@ def _lost(answered: Sequence[Message], journals: Mapping[str, list[dict[str, Any
 def _notes(agent: Agent, journals: Mapping[str, list[dict[str, Any]]]) -> Iterator[tuple[str, str]]:
     """What was said in journalled turns against what is remembered of it."""
     expected = {
-        f"{_SAID}{session}:turn:{record['number']}:{role}": str(record[role])
+        f"{_SAID}{session}:turn:{record['number']}:{role}": text
         for session, records in journals.items()
         for record in records
         for role in ("user", "reply")
-        if record[role].strip()
+        if (text := without_control_characters(str(record[role]))).strip()
+        and not (role == "reply" and _only_repeats(agent, record))
     }
     said = [note for note in agent.memory.notes() if note.source.startswith(_SAID)]
     times = Counter(note.source for note in said)
@@ -328,6 +330,12 @@ def _notes(agent: Agent, journals: Mapping[str, list[dict[str, Any]]]) -> Iterat
             yield "notes_twice", source
     for source in times.keys() - expected.keys():
         yield "notes_of_no_turn", source
+
+
+def _only_repeats(agent: Agent, record: Mapping[str, Any]) -> bool:
+    """Whether a reply says nothing but what was recalled for it, and so is no note of its own."""
+    ids = [note["id"] for note in record["recalled"] if note["id"] in agent.memory]
+    return bool(ids) and is_echo(str(record["reply"]), [agent.memory.get(note_id).text for note_id in ids])
 
 
 # --- all of them -----------------------------------------------------------------------------------

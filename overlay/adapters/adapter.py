@@ -1,65 +1,63 @@
-"""Adapters: trained LoRA weights with a manifest, and the checks before anything of them is loaded."""
+"""Adapters: LoRA weights with a manifest, and the checks before anything of them is loaded."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from overlay.errors import AdapterError, WrongBaseModel
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from overlay.adapters.lora_files import CONFIG as CONFIG
+from overlay.adapters.lora_files import LARGEST_CONFIG, LARGEST_WEIGHTS, check_config, check_weights
+from overlay.adapters.lora_files import WEIGHTS as WEIGHTS
+from overlay.adapters.recipe import NAME_PATTERN
+from overlay.errors import AdapterError, NoteError, WrongBaseModel
+
+if TYPE_CHECKING:
+    from overlay.adapters.example import Example
 
 FORMAT = 1
 """The layout of an adapter's folder; one of another format is trained again."""
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
 MANIFEST = "manifest.json"
 
-_HARMLESS = {".json", ".safetensors", ".md", ".txt"}
-_LORA_KEY = re.compile(r"base_model\.model\.[\w.]+\.lora_(?:[AB]\.weight|embedding_[AB])", re.ASCII)
+LARGEST_MANIFEST = 2**24
+"""Bytes: room for the digests of a hundred thousand examples."""
 
-# Everything else in a PEFT configuration either loads code or other files (auto_mapping,
-# megatron_config, loftq_config), or changes weights that belong to the base model.
-_PLAIN_SETTINGS = {
-    "alpha_pattern",
-    "base_model_name_or_path",
-    "bias",
-    "fan_in_fan_out",
-    "inference_mode",
-    "init_lora_weights",
-    "layers_pattern",
-    "layers_to_transform",
-    "lora_alpha",
-    "lora_dropout",
-    "peft_type",
-    "peft_version",
-    "r",
-    "rank_pattern",
-    "revision",
-    "target_modules",
-    "task_type",
-    "use_rslora",
-}
+_HARMLESS = {".json", ".safetensors", ".md", ".txt", ".png"}
 
-Ended = Literal["steps", "budget", "interrupted"]
+Ended = Literal["steps", "budget", "interrupted", "untrained"]
+
+Origin = Literal["trained", "imported", "mixed"]
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A trained adapter: what made it, and what it was measured to do.
+    """An adapter: what made it, and what it was measured to do.
 
     Attributes:
-        recipe_digest: sha256 of the recipe that it was trained by.
-        base_model: name of the model that it was trained on; `base_digest` is its model hash.
+        recipe_digest: sha256 of the recipe that it was trained by; empty where no recipe made it.
+        base_model: name of the model that it was made on; `base_digest` is its model hash.
         accuracy_before: share of the `held_out` choices that the base model gets right; `accuracy_after` with it.
+            None where there are no such choices.
         volatility_mean: KL(base ‖ adapted) on the neutral texts, nats per token; `volatility_p95` its 95th percentile.
         replay_kl: the same on the recipe's own replay texts, which the budget limits.
         steps: optimizer steps in the kept state; `ended` says why there are no more.
         seconds: what training and measuring took.
+        made_at: when the examples that it learned from were read, epoch seconds.
+        notes: ids of the notes that the examples came from; `examples` are digests of the examples themselves.
+        overrides: settings of the recipe that were set otherwise for this training.
+        parts: of a mixture, the weights of its adapters by name.
+        remark: what whoever wears it should know.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     name: str
     folder: Path
@@ -71,15 +69,22 @@ class Adapter:
     weights_sha256: str
     config_sha256: str
     held_out: int
-    accuracy_before: float
-    accuracy_after: float
+    accuracy_before: float | None
+    accuracy_after: float | None
     volatility_mean: float
     volatility_p95: float
-    replay_kl: float
+    replay_kl: float | None
     steps: int
     ended: Ended
     seconds: float
     seed: int
+    origin: Origin = "trained"
+    made_at: float = field(default_factory=time.time)
+    notes: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+    overrides: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, float] = field(default_factory=dict)
+    remark: str = ""
 
     def manifest(self) -> str:
         """What stands in manifest.json: everything but the folder."""
@@ -88,12 +93,61 @@ class Adapter:
         return json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
 
 
-def check_adapter(folder: Path, model_digest: str | None = None) -> Adapter:
-    """Check an adapter's folder without loading its weights; with `model_digest`, also that it fits this base model.
+class NoteLike(Protocol):
+    """What is asked of a note: since when its text stands, and whether it still holds."""
+
+    @property
+    def written_at(self) -> float: ...
+    @property
+    def is_current(self) -> bool: ...
+    @property
+    def superseded_by(self) -> str | None: ...
+
+
+class Notes(Protocol):
+    """What is asked of a memory: its notes by id. A NoteError means that there is none."""
+
+    def get(self, note_id: str) -> NoteLike: ...
+
+
+def stale(adapter: Adapter, memory: Notes) -> tuple[str, ...]:
+    """Why what an adapter learned is out of date: a reason for each of its notes that no longer says what it said.
+
+    A note that is superseded keeps its id for the newer text, so a note that was written after the adapter
+    had read it counts as superseded as well.
+    """
+    reasons = []
+    for note_id in adapter.notes:
+        try:
+            note = memory.get(note_id)
+        except NoteError:
+            reasons.append(f"note '{note_id}' was forgotten")
+            continue
+        if note.superseded_by is not None or (note.is_current and note.written_at > adapter.made_at):
+            reasons.append(f"note '{note_id}' was superseded")
+        elif not note.is_current:
+            reasons.append(f"note '{note_id}' was retired")
+    return tuple(reasons)
+
+
+def example_digest(example: Example) -> str:
+    """sha256 of what the model is shown of an example: equal digests taught the same."""
+    return hashlib.sha256(json.dumps([example.prompt, example.target], ensure_ascii=False).encode()).hexdigest()
+
+
+def check_adapter(
+    folder: Path, model_digest: str | None = None, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> Adapter:
+    """Check an adapter's folder before anything acts on it.
+
+    Args:
+        model_digest: the base model's hash; the adapter must have been made on it.
+        shapes: of the base model's layers, from `base_shapes`; the weights must fit them.
 
     Raises:
-        AdapterError: it isn't trained, is damaged or changed, or holds anything that isn't plain LoRA weights.
-        WrongBaseModel: it was trained on another model.
+        AdapterError: it isn't trained, is damaged or changed, doesn't fit, or holds anything that isn't plain LoRA
+            weights.
+        WrongBaseModel: it was made on another model.
     """
     again = f"train it anew: `overlay adapters train {folder.name}`"
     if not (folder / MANIFEST).is_file():
@@ -106,21 +160,19 @@ def check_adapter(folder: Path, model_digest: str | None = None) -> Adapter:
                 f"remove this file if you know where it came from; otherwise {again}",
             )
     adapter = _read_manifest(folder, again)
+    if adapter.origin != "trained":
+        again = f"{'import' if adapter.origin == 'imported' else 'mix'} it anew"
     if model_digest is not None and adapter.base_digest != model_digest:
         raise WrongBaseModel(
-            f"adapter '{adapter.name}' was trained on {adapter.base_model} ({adapter.base_digest[:12]}), and this is "
+            f"adapter '{adapter.name}' was made on {adapter.base_model} ({adapter.base_digest[:12]}), and this is "
             f"another model ({model_digest[:12]})",
             f"load that model, or {again}",
         )
-    for file, expected in ((WEIGHTS, adapter.weights_sha256), (CONFIG, adapter.config_sha256)):
-        if not (folder / file).is_file():
-            raise AdapterError(f"{folder / file} is missing", again)
-        if file_digest(folder / file) != expected:
-            raise AdapterError(
-                f"{folder / file} is not what was trained: its sha256 differs from the manifest's", again
-            )
-    _check_config(folder / CONFIG, again)
-    _check_weights(folder / WEIGHTS, again)
+    config = check_config(
+        _signed(folder / CONFIG, adapter.config_sha256, LARGEST_CONFIG, again), folder / CONFIG, again
+    )
+    weights = _signed(folder / WEIGHTS, adapter.weights_sha256, LARGEST_WEIGHTS, again)
+    check_weights(weights, config, folder / WEIGHTS, again, shapes)
     return adapter
 
 
@@ -130,55 +182,39 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _signed(path: Path, expected: str, limit: int, again: str) -> bytes:
+    """A file's content, read once, if its hash is the manifest's."""
+    if not path.is_file():
+        raise AdapterError(f"{path} is missing", again)
+    if path.stat().st_size > limit:
+        raise AdapterError(f"{path} has {path.stat().st_size} bytes, and {limit} is the limit", again)
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise AdapterError(f"{path} is not what was trained: its sha256 differs from the manifest's", again)
+    return content
+
+
 def _read_manifest(folder: Path, again: str) -> Adapter:
     path = folder / MANIFEST
     try:
+        if path.stat().st_size > LARGEST_MANIFEST:
+            raise ValueError(f"it has {path.stat().st_size} bytes")
         facts = json.loads(path.read_text(encoding="utf-8"))
         written = facts.pop("format")
-        adapter = Adapter(folder=folder, **facts)
-        for field in fields(Adapter):
-            value, wanted = getattr(adapter, field.name), _PYTHON_TYPES[str(field.type)]
-            if not isinstance(value, wanted):
-                raise TypeError(f"{field.name} is {value!r}")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        given = json.dumps({**facts, "folder": str(folder)})
+        adapter = TypeAdapter(Adapter).validate_json(given)
+    except ValidationError as error:
+        mistake = error.errors(include_url=False)[0]
+        place = ".".join(map(str, mistake["loc"]))
+        raise AdapterError(
+            f"{path} can't be read as an adapter's manifest: {place}: {mistake['msg']}", again
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise AdapterError(f"{path} can't be read as an adapter's manifest: {error}", again) from error
     if written != FORMAT:
         raise AdapterError(f"{path} has format {written}, and this program reads format {FORMAT}", again)
+    if not re.fullmatch(NAME_PATTERN, adapter.name):
+        raise AdapterError(f"{path} names its adapter {adapter.name!r}: a name is made of a-z, 0-9 and _", again)
     if adapter.name != folder.name:
         raise AdapterError(f"{path} belongs to adapter '{adapter.name}', not '{folder.name}'", again)
     return adapter
-
-
-_PYTHON_TYPES: dict[str, Any] = {"str": str, "Path": Path, "int": int, "float": (int, float), "Ended": str}
-
-
-def _check_config(path: Path, again: str) -> None:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AdapterError(f"{path} is not JSON: {error}", again) from error
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else None
-        raise AdapterError(f"{path} describes an adapter of type {kind!r}, and only LORA is loaded", again)
-    for key, value in config.items():
-        if key not in _PLAIN_SETTINGS and value not in (None, False, {}, []):
-            raise AdapterError(f"{path} sets '{key}', which goes beyond plain LoRA weights", again)
-    # Initialisations with a name (pissa, olora, eva) rewrite the base weights when they are loaded.
-    if not isinstance(config.get("init_lora_weights", True), bool):
-        raise AdapterError(f"{path} sets init_lora_weights to {config['init_lora_weights']!r}", again)
-    if config.get("bias", "none") != "none":
-        raise AdapterError(f"{path} trains biases, which belong to the base model", again)
-
-
-def _check_weights(path: Path, again: str) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            keys = list(file.keys())
-    except (SafetensorError, OSError) as error:
-        raise AdapterError(f"{path} can't be read as safetensors: {error}", again) from error
-    strange = [key for key in keys if not _LORA_KEY.fullmatch(key)]
-    if strange or not keys:
-        found = f"'{strange[0]}', which is not a LoRA weight" if strange else "no weights"
-        raise AdapterError(f"{path} holds {found}", again)

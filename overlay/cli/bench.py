@@ -17,7 +17,9 @@ app = typer.Typer()
 @app.command(
     epilog="Examples: overlay bench engine --json · overlay bench bans --replies 200 · overlay bench focus · "
     "overlay bench inner · overlay bench kills --kills 20 · overlay bench carryover · overlay bench emergent · "
-    "overlay bench sweep · overlay bench nulls · overlay bench resumes --kills 5"
+    "overlay bench sweep · overlay bench nulls · overlay bench resumes --kills 5 · overlay bench memory --notes 5000 · "
+    "overlay bench memory_kills --kills 10 · overlay bench recall --data locomo.json · overlay bench folds · "
+    "overlay bench frames"
 )
 def bench(
     name: Annotated[
@@ -29,7 +31,14 @@ def bench(
             "moments keeps every turn that it answered. carryover: whether the state that texts build up bends choices "
             "that share no word with them. emergent: whether an axis is born in a life on one theme, and what it does. "
             "sweep: how fast scenarios are played. nulls: what verdicts random directions get in place of a state. "
-            "resumes: whether a run that is killed at random moments ends with the records of one that wasn't."
+            "resumes: whether a run that is killed at random moments ends with the records of one that wasn't. "
+            "memory: how fast notes are written and found. memory_kills: whether a memory that is killed while it is "
+            "written to keeps every note. recall: how much of what a question needs is recalled, and what each term "
+            "brings. folds: how much of it is found through folds. frames: how often the right frame wakes. "
+            "adapters: what training inside the safe zone and under an anchor learns and costs, beside plain LoRA. "
+            "forgetting: what adapters cost in grammar and in causes. swaps: whether faults in a swap leave anything "
+            "behind. microvariants: fifty small variants of each of twenty texts. anchoring: whether a concept that "
+            "is fed becomes one stable vector."
         ),
     ] = "engine",
     replies: Annotated[
@@ -37,11 +46,24 @@ def bench(
     ] = None,
     kills: Annotated[
         int | None,
-        typer.Option(min=1, help="For kills and resumes: how many processes are killed; 200 and 20 when not given."),
+        typer.Option(
+            min=1,
+            help="For kills, memory_kills and resumes: how many processes are killed; 200, 100 and 20 when not given.",
+        ),
+    ] = None,
+    notes: Annotated[
+        int | None, typer.Option(min=100, help="For memory: how many notes are searched; 50000 when not given.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="For recall and folds: a file of LoCoMo or MuSiQue; both beside the sources if not given."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="For anchoring: draw the curve into this file, a .png or .svg.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what the engine and the inner life cost, and what they keep to."""
+    """Measure what the engine, the inner life and the memory cost, and what they keep to."""
     import inspect
     import runpy
 
@@ -57,11 +79,17 @@ def bench(
         )
     measure = runpy.run_path(str(folder / f"{name}.py"))["measure"]
     takes = inspect.signature(measure).parameters
-    given = {"replies": replies, "kills": kills}
-    options: dict[str, Any] = {counted: number for counted, number in given.items() if number is not None}
-    for counted in options:
-        if counted not in takes:
-            raise ArgumentError(f"the benchmark '{name}' counts no {counted}", f"leave --{counted} away")
+    given = {
+        "replies": replies,
+        "kills": kills,
+        "notes": notes,
+        "data": None if data is None else str(data),
+        "out": out,
+    }
+    options: dict[str, Any] = {option: value for option, value in given.items() if value is not None}
+    for option in options:
+        if option not in takes:
+            raise ArgumentError(f"the benchmark '{name}' knows no --{option}", f"leave --{option} away")
     with console_progress() as progress:
         figures = measure(**options, **({"progress": progress} if "progress" in takes else {}))
     if as_json:

@@ -8,6 +8,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from overlay.cli import (
+    adapter_drift,
+    adapter_exchange,
     adapters,
     agent,
     audit,
@@ -15,7 +17,9 @@ from overlay.cli import (
     bench,
     demo,
     doctor,
+    frames,
     memory,
+    microvariants,
     models,
     reprogram,
     scenario,
@@ -43,9 +47,13 @@ app.add_typer(scenario.app, name="scenario")
 app.add_typer(state.app, name="state")
 app.add_typer(reprogram.app, name="reprogram")
 app.add_typer(memory.app, name="memory")
+app.add_typer(frames.app, name="frames")
 app.add_typer(axes.app, name="axes")
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(models.app, name="models")
+
+MORE_OF_ADAPTERS = (adapter_drift, adapter_exchange, microvariants)
+"""Imported because they add commands to those of `overlay adapters`."""
 
 STOPPED = 130
 """The exit code after Ctrl-C: 128 + SIGINT, as in a shell."""

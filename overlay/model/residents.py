@@ -89,7 +89,7 @@ class ResidentAdapters:
             is_plain, is_whole = self._hook_layers(_peft_name(name))
         except BaseException as error:
             # PEFT leaves what it loaded before the error in place, and awake.
-            self._remove(_peft_name(name))
+            self._take_off(_peft_name(name))
             if not isinstance(error, Exception) or isinstance(error, AdapterError):
                 raise
             reason = " ".join(str(error).split())[:240] or type(error).__name__
@@ -104,7 +104,7 @@ class ResidentAdapters:
         if name not in self._found:
             raise AdapterError(f"no adapter named '{name}' is attached", "`model.adapters` lists the attached ones")
         del self._found[name]
-        self._remove(_peft_name(name))
+        self._take_off(_peft_name(name))
 
     def batch_key(self, uses: tuple[AdapterUse, ...]) -> tuple[AdapterUse, ...]:
         """Rows of equal keys can run in one batch: plain adapters mix freely, others only with their like.
@@ -262,6 +262,14 @@ class ResidentAdapters:
                     # An exception from outside may strike here as well.
                     self.sleep()
                     raise
+
+    def _take_off(self, peft_name: str) -> None:
+        """Remove an adapter, and begin again if an exception from outside strikes in between."""
+        try:
+            self._remove(peft_name)
+        except BaseException:
+            self._remove(peft_name)
+            raise
 
     def _remove(self, peft_name: str) -> None:
         """Take an adapter off, loaded wholly or in part; what no other one needs is not wrapped any more.

@@ -171,6 +171,8 @@ def _recipe(name: str, trial: Trial, ordinary: Sequence[str]) -> Recipe:
             HeldOut(prompt=_opening(own.text), good=_rest(own.text), bad=_rest(twin.text)) for own, twin in trial.held
         ),
         replay=tuple(text for text in dict.fromkeys([*ordinary, *calm]) if text not in neutral),
+        # What the agent said is what is to be learned, all of it.
+        exempt="targets",
         steps=settings.steps,
         budget=REPLAY_SHARE * settings.share * home.settings.budget,
         seed=home.settings.seed,

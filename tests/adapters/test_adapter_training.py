@@ -20,6 +20,10 @@ def fit(home: Any, recipe: Recipe, **options: Any) -> Any:
     return train(recipe, str(home.model_folder), home.built, dtype="float32", **options)
 
 
+def elsewhere(recipe: Recipe, **where: Any) -> Recipe:
+    return recipe.model_copy(update={"where": recipe.where.model_copy(update=where)})
+
+
 class Watcher:
     """Remembers the steps it was told of, and presses Ctrl-C at one of them."""
 
@@ -49,6 +53,7 @@ def test_a_trained_adapter_is_three_files_that_pass_their_checks(home: Any, reci
     assert (adapter.steps, adapter.ended, adapter.held_out) == (recipe.steps, "steps", 2)
     assert watcher.seen == [(step, 5) for step in range(1, 6)]
     assert "loss" in watcher.detail and "replay KL" in watcher.detail
+    assert "100% of the target tokens learned from" in watcher.detail
 
 
 def test_targets_become_likelier_and_the_manifest_holds_what_can_be_measured_again(trained_home: Any) -> None:
@@ -122,7 +127,7 @@ def test_an_interruption_never_replaces_a_finished_adapter(home: Any, recipe: Re
     with pytest.raises(KeyboardInterrupt):
         fit(home, recipe.model_copy(update={"seed": 7}), progress=Watcher(interrupt_at=3))
     assert check_adapter(finished.folder) == finished
-    assert contents(home.built) == ["ends_in_z"]
+    assert contents(home.built) == [".ends_in_z.training", "ends_in_z"]
 
 
 def test_training_that_changes_nothing_is_refused(home: Any, recipe: Recipe) -> None:
@@ -142,20 +147,21 @@ def test_a_text_on_which_volatility_is_measured_cannot_be_replayed(home: Any, re
         ({"blocks": (1, 3)}, "beyond this model's 3 blocks"),
         ({"modules": ("attention", "absent_proj")}, "'absent_proj' is no linear layer"),
         ({"modules": ("lm_head",)}, "'lm_head' is no linear layer"),
+        ({"tokens": ("zebra",)}, "'zebra' is no single token"),
     ],
 )
 def test_what_the_model_does_not_have_cannot_be_trained(
     home: Any, recipe: Recipe, change: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(AdapterError, match=says):
-        fit(home, recipe.model_copy(update=change))
+        fit(home, elsewhere(recipe, **change))
     assert contents(home.built) == []
 
 
 def test_only_the_named_blocks_and_modules_learn(home: Any, recipe: Recipe) -> None:
     from safetensors.numpy import load_file
 
-    adapter = fit(home, recipe.model_copy(update={"blocks": (1, 1), "modules": ("q_proj", "mlp")}))
+    adapter = fit(home, elsewhere(recipe, blocks=(1, 1), modules=("q_proj", "mlp")))
     layers = {key.split(".lora_")[0] for key in load_file(adapter.folder / "adapter_model.safetensors")}
     inside = "base_model.model.model.layers.1."
     assert layers == {inside + name for name in ("self_attn.q_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")}

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from overlay.adapters import read_recipe
-from overlay.errors import DocumentError
+from overlay.adapters.recipe import SafeZone
+from overlay.errors import ArgumentError, DocumentError
 
 STOCK = Path(__file__).parents[2] / "adapters" / "lora"
 
@@ -33,7 +34,9 @@ def written(tmp_path: Path, text: str) -> Path:
 def test_a_recipe_needs_no_more_than_its_texts(tmp_path: Path) -> None:
     recipe = read_recipe(written(tmp_path, GOOD))
     assert recipe.examples[1].prompt == ""
-    assert recipe.blocks == "all"
+    assert recipe.where.blocks == "all"
+    assert recipe.safe_zone == SafeZone(quantile=0.7, widens_to=1.0)
+    assert recipe.exempt == "spans"
     assert recipe.anchor == 1.0
 
 
@@ -48,12 +51,17 @@ def test_a_recipe_needs_no_more_than_its_texts(tmp_path: Path) -> None:
         ('bad: "d"', 'bad: "b"', 7, "nothing to choose"),
         ('prompt: "c "', 'prompt: "a "', 6, "is trained on as well"),
         ("replay: [ordinary text]", "replay: []", 8, "replay"),
-        ("replay: [ordinary text]", "replay: [text]\nblocks: [3, 1]", 9, "0 <= first <= last"),
-        ("replay: [ordinary text]", "replay: [text]\nblocks: some", 9, "write all, or [first, last]"),
-        ("replay: [ordinary text]", "replay: [text]\nblocks: [true, 2]", 9, "write all, or [first, last]"),
+        ("replay: [ordinary text]", "replay: [text]\nwhere: {blocks: [3, 1]}", 9, "0 <= first <= last"),
+        ("replay: [ordinary text]", "replay: [text]\nwhere: {blocks: some}", 9, "write all, or [first, last]"),
+        ("replay: [ordinary text]", "replay: [text]\nwhere: {blocks: [true, 2]}", 9, "write all, or [first, last]"),
         ("replay: [ordinary text]", "replay: [text]\nrank: 0", 9, "rank"),
         ("replay: [ordinary text]", "replay: [text]\nanchor: .nan", 9, "anchor"),
-        ("replay: [ordinary text]", "replay: [text]\nmodules: []", 9, "modules"),
+        ("replay: [ordinary text]", "replay: [text]\nwhere:\n  modules: []", 10, "at least one is needed"),
+        ("replay: [ordinary text]", "replay: [text]\nblocks: all", 9, "'blocks' is not a known key"),
+        ("replay: [ordinary text]", "replay: [text]\nsafe_zone: wide", 9, "write none, or a mapping"),
+        ("replay: [ordinary text]", "replay: [text]\nsafe_zone:\n  quantile: 0", 10, "greater than 0"),
+        ("replay: [ordinary text]", "replay: [text]\nsafe_zone:\n  widens_to: 0.5", 10, "less than the quantile 0.7"),
+        ("replay: [ordinary text]", "replay: [text]\nexempt: words", 9, "exempt"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(tmp_path: Path, old: str, new: str, line: int, says: str) -> None:
@@ -71,6 +79,23 @@ def test_the_digest_covers_all_but_the_aim(tmp_path: Path) -> None:
     assert read_recipe(written(tmp_path, GOOD + "seed: 1\n")).digest != digest
 
 
+def test_a_recipe_may_be_set_otherwise_for_one_training(tmp_path: Path) -> None:
+    recipe = read_recipe(written(tmp_path, GOOD))
+    changed = recipe.overridden({"blocks": [0, 2], "steps": 3, "seed": 9})
+    assert (changed.where.blocks, changed.steps, changed.seed) == ((0, 2), 3, 9)
+    assert changed.digest != recipe.digest
+    assert recipe.overridden({}) == recipe
+    for wrong in ({"blocks": [2, 0]}, {"steps": 0}, {"rank": 2}):
+        with pytest.raises(ArgumentError, match=next(iter(wrong))):
+            recipe.overridden(wrong)
+
+
+def test_another_seed_makes_other_examples_where_a_generator_makes_them() -> None:
+    recipe = read_recipe(STOCK / "misspelling" / "recipe.yaml")
+    assert recipe.overridden({"seed": 5}).examples != recipe.examples
+    assert recipe.overridden({"seed": recipe.seed}) == recipe
+
+
 @pytest.mark.parametrize("path", sorted(STOCK.glob("*/recipe.yaml")), ids=lambda path: path.parent.name)
 def test_stock_recipes_measure_on_nothing_that_they_train_on(path: Path) -> None:
     from overlay.model import neutral_texts
@@ -83,8 +108,8 @@ def test_stock_recipes_measure_on_nothing_that_they_train_on(path: Path) -> None
 def test_held_out_words_of_british_spelling_stand_in_no_training_text() -> None:
     recipe = read_recipe(STOCK / "british_spelling" / "recipe.yaml")
     seen = " ".join([*(item.prompt + item.target for item in recipe.examples), *recipe.replay]).lower()
-    words = [option.strip() for item in recipe.held_out for option in (item.good, item.bad)]
-    assert len(set(words)) == 40
+    words = [option.strip(" .") for item in recipe.held_out for option in (item.good, item.bad)]
+    assert len(set(words)) == 2 * len(recipe.held_out) >= 80
     assert [word for word in words if word in seen] == []
 
 

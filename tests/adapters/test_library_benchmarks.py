@@ -1,0 +1,60 @@
+"""What the adapters' benchmarks ask: their questions are whole, balanced, and shared with no stock adapter."""
+
+from __future__ import annotations
+
+import runpy
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from overlay.adapters import read_recipe
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "adapters" / "lora").glob("*/recipe.yaml"))
+
+
+@pytest.fixture(scope="module")
+def bench() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "benchmarks" / "forgetting.py"))
+
+
+def test_there_are_enough_minimal_pairs_of_enough_phenomena(bench: dict[str, Any]) -> None:
+    pairs = bench["minimal_pairs"]()
+    kinds = Counter(pair.kind for pair in pairs)
+    assert len(pairs) >= 120 and len(kinds) >= 8 and min(kinds.values()) >= 10
+    assert len({(pair.prompt, pair.options) for pair in pairs}) == len(pairs)
+    assert all(pair.options[0] != pair.options[1] for pair in pairs)
+
+
+def test_causes_and_effects_are_balanced_by_kind_and_by_place(bench: dict[str, Any]) -> None:
+    items = bench["causality"]()
+    assert Counter((item.kind, item.right) for item in items) == {
+        (kind, right): 50 for kind in ("cause", "effect") for right in (0, 1)
+    }
+    assert len({item.prompt for item in items}) == 200
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
+def test_no_stock_adapter_has_seen_a_question(bench: dict[str, Any], path: Path) -> None:
+    recipe = read_recipe(path)
+    seen = "\n".join([example.prompt + example.target for example in recipe.examples] + list(recipe.replay))
+    for question in [*bench["minimal_pairs"](), *bench["causality"]()]:
+        assert all(question.prompt + option not in seen for option in question.options)
+
+
+def test_right_answers_are_counted_as_right_wherever_they_stand(bench: dict[str, Any], tiny_llama: Any) -> None:
+    question = bench["Question"]
+    asked = [("one two", (" three", " four five six"), right) for right in (0, 1)]
+    for by_token in (True, False):
+        first, second = bench["answers"](tiny_llama, [question("k", *each, by_token) for each in asked])
+        assert first != second
+
+
+def test_the_change_is_in_points_and_counts_each_way(bench: dict[str, Any]) -> None:
+    before = [True] * 60 + [False] * 40
+    after = [True] * 50 + [False] * 45 + [True] * 5
+    found = bench["_change"](before, after)
+    assert (found["change"], found["lost"], found["won"]) == (-5.0, 10, 5)
+    assert found["interval"][0] < -5 < found["interval"][1]
