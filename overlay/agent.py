@@ -12,10 +12,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from overlay.adapters import base_shapes, stale
 from overlay.axes import Axis
 from overlay.emergent import Emergents, living_axes
 from overlay.errors import ArgumentError, HomeError, ModelUnavailable
-from overlay.frames import ActiveFrame, FrameGraph, read_frames
+from overlay.frames import (
+    NOTHING_LEARNED,
+    ActiveFrame,
+    FrameGraph,
+    FrameTurn,
+    LearnedWeights,
+    effects_of,
+    read_frames,
+    read_learned,
+    ready_calibration,
+    write_learned,
+)
 from overlay.home import Home, RecallSettings
 from overlay.inner import (
     EMERGENT,
@@ -30,7 +42,7 @@ from overlay.inner import (
     StateChange,
     read_voices,
 )
-from overlay.memory import Memory, Note, Recalled, SentenceEmbedder, import_vault
+from overlay.memory import Filters, Memory, Recalled, SentenceEmbedder, import_vault, without_control_characters
 from overlay.model import AdapterUse, LanguageModel, Volatility, VolatilityGauge, environment, resolve_embedder
 from overlay.progress import Progress, SilentProgress
 from overlay.records import drop_unfinished, read_journal
@@ -91,6 +103,7 @@ class Agent:
         self.influence = mind.influence
         self.state = State.resting(mind.settings)
         self.energies: dict[str, float] = {}
+        self.learned = NOTHING_LEARNED
         self._history: dict[int, tuple[str, str]] = {}
         self._session = Session(home.sessions, session)
         self._turn_lock = threading.Lock()
@@ -139,7 +152,7 @@ class Agent:
         progress = progress or SilentProgress()
         embedder = open_embedder(home, pull=pull, progress=progress)
         # The memory holds the home's lock: take it before anything slow.
-        memory = Memory.open(home.lived, embedder)
+        memory = Memory.open(home.lived, embedder, settings=settings.memory)
         agent: Agent | None = None
         try:
             if model is None:
@@ -152,11 +165,11 @@ class Agent:
             mind = prepare_mind(home, model, embedder, progress)
             if home.notes.is_dir():
                 progress.step("reading the notes", None, None)
-                import_vault(memory, home.notes)
+                notices += tuple(str(one) for one in import_vault(memory, home.notes).skipped)
             agent = cls(home, model, memory, mind, clock, session)
             agent._attached = attach_adapters(home, mind)
             agent._take_up(session)
-            agent.notices = notices
+            agent.notices = notices + _stale_adapters(home, mind, memory)
             agent._made_with = made_with(home, agent.mind)
             remember_measured(home, agent.mind, agent._made_with, writes=True)
             # Whatever stands in it rounds a little differently than what is encoded anew: a session begins without.
@@ -216,7 +229,10 @@ class Agent:
         with self._turn_lock:
             self._require_open()
             settings = self.mind.settings
-            record = reset_record(self._session, self.state, settings, self.energies, self._clock(), self.model.digest)
+            learned = self.learned.to_plain()
+            record = reset_record(
+                self._session, self.state, settings, self.energies, learned, self._clock(), self.model.digest
+            )
             self._session.append(record)
             self.state, self._last_time = State(record.state_after), record.time
             save_state(self.home, asdict(record))
@@ -245,11 +261,12 @@ class Agent:
     def _turn(self, text: str, listener: Listener, cancelled: threading.Event | None, seed: int | None) -> Reply:
         beginning = self._beginning(seed)
         listener.stage("recalling")
-        recalled = self._recall(text)
+        woken = self._life.wake(text, beginning)
+        recalled = self._recall(text, woken)
         listener.recalled(recalled)
-        notes = [ShownNote(entry.note.id, shown_of(entry.note)) for entry in recalled]
+        notes = [ShownNote(entry.note.id, shown_of(entry)) for entry in recalled]
         stages = Stages(listener.stage, listener.state, listener.piece)
-        lived, answer = self._life.answer(text, beginning, notes, stages=stages, cancelled=cancelled)
+        lived, answer = self._life.answer(text, beginning, notes, woken=woken, stages=stages, cancelled=cancelled)
         record = self._record("turn", text, beginning, lived, recalled, answer)
         self._commit(record, lived)
         self._history[record.number] = (text, answer.completion.text)
@@ -270,10 +287,10 @@ class Agent:
         # A clock that was set back has let no time pass.
         seconds = 0.0 if self._last_time is None else max(0.0, self._clock() - self._last_time)
         seed = self._next_seed() if seed is None else seed
-        return Beginning(self.state, self.energies, self._shown_history, seconds, seed)
+        return Beginning(self.state, self.energies, self._shown_history, seconds, seed, self.learned)
 
-    def _recall(self, text: str) -> tuple[Recalled, ...]:
-        """Notes for this turn, without those turns that its context holds anyway."""
+    def _recall(self, text: str, woken: FrameTurn) -> tuple[Recalled, ...]:
+        """Notes for this turn, without those turns that its context holds anyway; state and frames have their say."""
         recall = self.home.settings.recall
         if not recall.count:
             return ()
@@ -282,7 +299,8 @@ class Agent:
             for number in shown_turns(list(self._history), recall)
             for role in ("user", "reply")
         }
-        found = self.memory.recall(text, recall.count + len(shown))
+        wanted = recall_wishes(woken, self.state)
+        found = self.memory.recall(text, recall.count + len(shown), **wanted)
         return tuple(entry for entry in found if entry.note.id not in shown)[: recall.count]
 
     @property
@@ -315,12 +333,14 @@ class Agent:
             state_after=dict(lived.state.values),
             energies=lived.energies,
             energies_before=dict(beginning.energies),
+            learned_before=beginning.learned.to_plain(),
+            learned=lived.learned.to_plain(),
             seconds=beginning.seconds,
             opened=self._is_new,
             recalled=[
                 {
                     "id": entry.note.id,
-                    "text": shown_of(entry.note),
+                    "text": shown_of(entry),
                     "score": entry.score,
                     "terms": dict(entry.terms),
                 }
@@ -346,6 +366,7 @@ class Agent:
         self._is_new = False
         self.state = lived.state
         self.energies = lived.energies
+        self.learned = lived.learned
         self._last_time = record.time
         self._keep_traces(asdict(record))
 
@@ -381,6 +402,8 @@ class Agent:
             state_after=dict(state.values),
             energies=self.energies,
             energies_before=self.energies,
+            learned_before=self.learned.to_plain(),
+            learned=self.learned.to_plain(),
             opened=self._is_new,
             events=[asdict(event) for event in events],
             model_digest=self.model.digest,
@@ -397,11 +420,23 @@ class Agent:
             "turn": [("user", record["user"]), ("reply", record["reply"])],
             "lived": [("user", record["user"])],
         }.get(record["kind"], [])
-        for role, text in said:
-            if text.strip():
+        for number, (role, written) in enumerate(said):
+            # A model may write what no note takes.
+            if (text := without_control_characters(written)).strip():
                 self.memory.remember(
-                    text, kind="said", source=f"{place}:{role}", note_id=f"{place}:{role}", event_at=record["time"]
+                    text,
+                    kind="said",
+                    source=f"{place}:{role}",
+                    note_id=f"{place}:{role}",
+                    event_at=record["time"],
+                    stream=f"session:{record['session']}",
+                    place=2 * int(record["number"]) + number,
+                    state=_read_from(record, role),
+                    # What was recalled and said again is no new knowledge.
+                    echoes=tuple(note["id"] for note in record["recalled"]) if role == "reply" else (),
                 )
+        if said:
+            write_learned(self.home.learned_frames, LearnedWeights.from_plain(record["learned"]))
         save_state(self.home, record)
 
     def _take_up(self, session: str | None) -> None:
@@ -426,6 +461,7 @@ class Agent:
         # Not again when it is done: notes of that turn that were forgotten since must stay forgotten.
         if not is_saved(self.home, record):
             self._keep_traces(record)
+        self.learned = read_learned(self.home.learned_frames)
         if self._emergents is not None:
             path = self.home.sessions / f"{record['session']}.jsonl"
             self._emergents.catch_up(one for one in read_journal(path) if one["kind"] in ("turn", "lived"))
@@ -487,8 +523,11 @@ def prepare_mind(
     settings = home.settings
     state = settings.state if axes is None else settings.state.for_axes(axes)
     worn = [AdapterUse(settings.adapter.name, settings.adapter.scale)] if settings.adapter and axes is None else []
-    frames = FrameGraph(read_frames(home.frames), embedder)
     voices = read_voices(home.voices)
+    written = read_frames(home.frames)
+    calibration = ready_calibration(home.calibrated_frames, written, embedder)
+    frames = FrameGraph(written, embedder, calibration=calibration)
+    state = state.with_pushes({frame.name: frame.pushes for frame in written})
     gauge = VolatilityGauge(model)
     ready = [home.axes.ready(name, model, gauge, settings.budget, progress) for name in state.axes]
     influence = Influence(ready, gauge, settings.budget, state, worn)
@@ -507,10 +546,22 @@ def grown(mind: Mind, home: Home, emergent: Sequence[Axis]) -> Mind:
     return replace(mind, influence=influence, settings=settings)
 
 
-def shown_of(note: Note) -> str:
-    """A note's title and first paragraph, which says what the rest explains."""
-    paragraphs = [part for part in re.split(r"\n\s*\n", note.text.strip()) if not part.lstrip().startswith("#")]
-    first = paragraphs[0] if paragraphs else note.text.strip()
+def recall_wishes(woken: FrameTurn, state: State) -> dict[str, Any]:
+    """What a recall is asked for beside the text: what the frames prefer, and the state that notes may agree with.
+
+    Folds are left to who asks for them: they say again, shorter, what plain notes say.
+    """
+    effects = effects_of(woken.active)
+    filters = Filters(kinds=effects.kinds, height=0)
+    return {"filters": filters, "tag_boosts": effects.tag_boosts, "state": dict(state.values)}
+
+
+def shown_of(entry: Recalled) -> str:
+    """A note's title and first paragraph, which says what the rest explains; of a long note the passage that fits."""
+    note = entry.note
+    text = note.text if entry.passage.position == 0 else entry.passage.text
+    paragraphs = [part for part in re.split(r"\n\s*\n", text.strip()) if not part.lstrip().startswith("#")]
+    first = paragraphs[0] if paragraphs else text.strip()
     return f"{note.title} {first}" if note.title else first
 
 
@@ -521,9 +572,10 @@ def attach_adapters(home: Home, mind: Mind) -> list[str]:
         AdapterError: one isn't trained or not safe; then none stays attached. WrongBaseModel
     """
     attached: list[str] = []
+    shapes = base_shapes(mind.model.module)
     try:
         for name in _adapter_names(home, mind):
-            adapter = home.adapters.load(name, mind.model.digest)
+            adapter = home.adapters.load(name, mind.model.digest, shapes)
             mind.model.attach(adapter.name, adapter.folder)
             attached.append(adapter.name)
     except BaseException:
@@ -535,7 +587,16 @@ def attach_adapters(home: Home, mind: Mind) -> list[str]:
 
 def _adapter_names(home: Home, mind: Mind) -> list[str]:
     fading = [one.adapter for one in home.settings.state.fades_in]
-    return [*(use.name for use in mind.influence.worn.adapters), *fading]
+    preferred = [frame.adapter.name for frame in mind.frames.frames.values() if frame.adapter]
+    return list(dict.fromkeys([*(use.name for use in mind.influence.worn.adapters), *fading, *preferred]))
+
+
+def _stale_adapters(home: Home, mind: Mind, memory: Memory) -> tuple[str, ...]:
+    """In words, which adapters learned from notes that hold no longer."""
+    loaded = [home.adapters.load(name, mind.model.digest) for name in _adapter_names(home, mind)]
+    return tuple(
+        f"adapter '{one.name}' is stale: {'; '.join(reasons)}" for one in loaded if (reasons := stale(one, memory))
+    )
 
 
 def made_with(home: Home, mind: Mind) -> dict[str, Any]:
@@ -578,6 +639,12 @@ def _files_digest(paths: Iterable[Path]) -> str:
     return state.hexdigest()[:24]
 
 
+def _read_from(record: Mapping[str, Any], role: str) -> dict[str, float]:
+    """What a turn's text read on each axis when it was heard: z, by axis."""
+    source = "read" if role == "user" else "said"
+    return {change["axis"]: change["z"] for change in record["changes"] if change["source"] == source}
+
+
 def shown_turns(turns: Sequence[Any], recall: RecallSettings) -> Sequence[Any]:
     """The last of these turns, as many as contexts hold."""
     kept = recall.history // 2
@@ -610,13 +677,15 @@ def _require_known(home: Home, axes: Sequence[str] | None = None) -> None:
     settings = home.settings
     state = settings.state if axes is None else settings.state.for_axes(axes)
     worn = [settings.adapter.name] if settings.adapter and axes is None else []
+    # A run on other axes leaves out what voices and frames push on those of agent.yaml: that is no mistake.
+    known = {*settings.state.axes, *(axes or ())}
+    voices = read_voices(home.voices, known)
+    frames = read_frames(home.frames, voices=[voice.name for voice in voices], axes=known, adapters=home.adapters.names)
     state.require_known(
         home.folder / "agent.yaml",
-        frames=[frame.name for frame in read_frames(home.frames)],
+        frames=[frame.name for frame in frames],
         adapters=home.adapters.names,
         worn=worn,
     )
     for name in worn:
-        home.adapters.recipe(name)
-    # A run on other axes leaves out what voices push on those of agent.yaml: that is no mistake.
-    read_voices(home.voices, {*settings.state.axes, *(axes or ())})
+        home.adapters.require(name)

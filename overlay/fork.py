@@ -12,6 +12,7 @@ from typing import Any
 from overlay.agent import Agent, open_embedder
 from overlay.emergent import state_settings, take_back
 from overlay.errors import ArgumentError, HomeError
+from overlay.frames import LearnedWeights, write_learned
 from overlay.home import CONTENT_FOLDERS, Home
 from overlay.memory import Memory, copy_truth
 from overlay.model import LanguageModel
@@ -166,7 +167,7 @@ def fork(
         take_back(forked, kept, later_turns)
         _copy_decisions(home, forked, last["time"])
         _copy_memory(home, forked)
-        with contextlib.closing(Memory.open(forked.lived, embedder)) as memory:
+        with Memory.open(forked.lived, embedder, settings=forked.settings.memory) as memory:
             places = {f"session:{record['session']}:turn:{record['number']}" for record in kept}
             later = [note.id for note in memory.notes() if _is_later(note.id, places)]
             if later:
@@ -179,12 +180,14 @@ def fork(
                 continued(last["state_after"], settings),
                 settings,
                 last["energies"],
+                last["learned"],
                 last["time"],
                 last.get("model_digest", ""),
             )
             append_record(forked.sessions / f"{path.stem}.jsonl", asdict(record))
             last = asdict(record)
         save_state(forked, last)
+        write_learned(forked.learned_frames, LearnedWeights.from_plain(last["learned"]))
     follows = tuple(LaterTurn.of(one) for one in records if one["number"] > turn and one["kind"] in RELIVED)
     return Fork(forked, path.stem, turn, with_state, dtype, follows)
 

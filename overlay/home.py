@@ -16,6 +16,7 @@ from overlay.axes import AxisLibrary
 from overlay.documents import Document, read_document
 from overlay.errors import HomeError
 from overlay.inner import DialogueSettings, StateSettings
+from overlay.memory import MemorySettings
 from overlay.model import Sampling
 from overlay.records import storage_errors
 from overlay.reprogramming_settings import ReprogrammingSettings
@@ -64,6 +65,7 @@ class AgentSettings(Document):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     state: StateSettings = StateSettings()
     dialogue: DialogueSettings = DialogueSettings()
+    memory: MemorySettings = MemorySettings()
     recall: RecallSettings = RecallSettings()
     reply: ReplySettings = ReplySettings()
     adapter: WornAdapter | None = None
@@ -116,6 +118,16 @@ class Home:
     def scenarios(self) -> Path:
         """Scenario scripts."""
         return self.folder / "scenarios"
+
+    @property
+    def learned_frames(self) -> Path:
+        """What links between frames weigh beside what is written."""
+        return self.lived / "frames.json"
+
+    @property
+    def calibrated_frames(self) -> Path:
+        """What nearness to the frames' cues means with this embedder; derived."""
+        return self.lived / "frame_calibration.json"
 
     @property
     def sessions(self) -> Path:

@@ -11,9 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from overlay.agent import attach_adapters, made_with, open_embedder, prepare_mind, remember_measured, shown_of
+from overlay.agent import (
+    attach_adapters,
+    made_with,
+    open_embedder,
+    prepare_mind,
+    recall_wishes,
+    remember_measured,
+    shown_of,
+)
 from overlay.errors import ArgumentError, GenerationFailed, HomeError
 from overlay.fork import BUILT
+from overlay.frames import read_learned
 from overlay.home import Home, ReplySettings
 from overlay.inner import Experience, State
 from overlay.memory import Memory, Recalled, copy_truth, import_vault
@@ -88,7 +97,7 @@ class PresentAgent:
         with contextlib.ExitStack() as stack:
             home = _copied(original, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="overlay-present-"))))
             embedder = open_embedder(home, pull=pull, progress=progress)
-            memory = Memory.open(home.lived, embedder)
+            memory = Memory.open(home.lived, embedder, settings=home.settings.memory)
             stack.callback(memory.close)
             progress.step(f"loading {home.settings.model}", None, None)
             model = LanguageModel.load(home.settings.model, dtype=dtype, pull=pull, progress=progress)
@@ -105,7 +114,7 @@ class PresentAgent:
                     state = continued(record["state_after"], mind.settings)
                 energies = dict(record["energies"])
                 seconds = max(0.0, clock() - record["time"])
-            begun = Beginning(state, energies, (), seconds, home.settings.seed)
+            begun = Beginning(state, energies, (), seconds, home.settings.seed, read_learned(original.learned_frames))
             agent = cls(home, model, memory, Life(mind, home.settings.reply), begun)
             agent._closing = stack.pop_all()
             return agent
@@ -159,10 +168,12 @@ class PresentAgent:
             # What an earlier answer left there rounds a little differently than what is encoded anew.
             self.model.prefixes.clear()
             count = self.home.settings.recall.count
-            recalled = tuple(self._memory.recall(text, count)) if count else ()
-            notes = [ShownNote(entry.note.id, shown_of(entry.note)) for entry in recalled]
             beginning = replace(self._begun, history=shown, seed=seed)
-            lived, answer = life.answer(text, beginning, notes, cancelled=cancelled)
+            woken = life.wake(text, beginning)
+            wanted = recall_wishes(woken, beginning.state)
+            recalled = tuple(self._memory.recall(text, count, **wanted)) if count else ()
+            notes = [ShownNote(entry.note.id, shown_of(entry)) for entry in recalled]
+            lived, answer = life.answer(text, beginning, notes, woken=woken, cancelled=cancelled)
             return PresentAnswer(lived, answer, recalled)
 
     def close(self) -> None:

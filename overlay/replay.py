@@ -11,6 +11,7 @@ from typing import Any
 from overlay.agent import attach_adapters, grown, made_with, open_embedder, prepare_mind, remember_measured, shown_turns
 from overlay.emergent import kept_axis
 from overlay.errors import ArgumentError, RecordDamaged
+from overlay.frames import NOTHING_LEARNED, LearnedWeights
 from overlay.home import Home
 from overlay.inner import Experience, Mind, State, StateChange, tokens_digest
 from overlay.model import LanguageModel
@@ -150,6 +151,7 @@ class _Replaying:
         self._history: list[tuple[str, str]] = []
         self._state = State()
         self._energies: Mapping[str, float] = {}
+        self._learned = NOTHING_LEARNED
 
     def run(self, records: Sequence[Record], first: int = 0) -> Replay:
         """Live the records from the place `first` on, which was opened anew; of those before, what contexts show."""
@@ -184,13 +186,16 @@ class _Replaying:
         if is_first or record["opened"]:
             # Between two openings anything may have happened to the state: settings, a reset.
             self._state, self._energies = State(dict(record["state_before"])), dict(record["energies_before"])
+            self._learned = LearnedWeights.from_plain(record["learned_before"])
         if record["opened"]:
             self._model.prefixes.clear()
         if record["kind"] not in ("turn", "lived"):
             self._state = State(dict(record["state_after"]))
             return None
         shown = shown_turns(self._history, self._home.settings.recall)
-        beginning = Beginning(self._state, self._energies, tuple(shown), record["seconds"], record["seed"])
+        beginning = Beginning(
+            self._state, self._energies, tuple(shown), record["seconds"], record["seed"], self._learned
+        )
         answer: Answer | None = None
         if record["kind"] == "lived":
             lived = self._life.think(record["user"], beginning)
@@ -205,7 +210,7 @@ class _Replaying:
                 record["user"], beginning, notes, cancelled=stop, most_tokens=said if was_cancelled and said else None
             )
             self._history.append((record["user"], record["reply"]))
-        self._state, self._energies = lived.state, lived.energies
+        self._state, self._energies, self._learned = lived.state, lived.energies, lived.learned
         return next(self._differences(record, lived, answer), None)
 
     def _take_into_force(self, record: Record) -> None:
@@ -244,6 +249,10 @@ class _Replaying:
             yield from self._token_differences("the reply", record["reply_tokens"], answer.completion.tokens)
         yield from _number_differences("the state's", record["state_after"], lived.state.values)
         yield from _number_differences("the energy of", record["energies"], lived.energies)
+        learned = LearnedWeights.from_plain(record["learned"])
+        for frame in dict.fromkeys((*learned.changes, *lived.learned.changes)):
+            was_learned, now_learned = learned.changes.get(frame, {}), lived.learned.changes.get(frame, {})
+            yield from _number_differences(f"what was learned of {frame} and", was_learned, now_learned)
         for before, after in zip(record["changes"], lived.changes, strict=False):
             if StateChange(**before) != after:
                 yield f"what {after.source} ({after.cause}) did to {after.axis}", None, str(before), str(asdict(after))

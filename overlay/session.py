@@ -27,6 +27,7 @@ class TurnRecord:
         opened: whether nothing of an earlier turn was in the model's caches, as after opening the agent.
         recalled: id, shown text, score and terms of each recalled note.
         energies_before, energies: frame energies before and after the turn.
+        learned_before, learned: what links between frames weighed then beside what is written, see `LearnedWeights`.
         changes: every change of the state with its cause.
         doses: dose by axis that the reply was given under, as fractions of the residual norm.
         adapters: name and scale of each adapter that it was given under.
@@ -55,6 +56,8 @@ class TurnRecord:
     state_after: Mapping[str, float]
     energies: Mapping[str, float]
     energies_before: Mapping[str, float] = field(default_factory=dict)
+    learned_before: Mapping[str, Any] = field(default_factory=dict)
+    learned: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     opened: bool = False
     recalled: list[dict[str, Any]] = field(default_factory=list)

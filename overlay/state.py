@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from overlay.emergent import state_settings
 from overlay.errors import ArgumentError, HomeError
+from overlay.frames import read_learned
 from overlay.home import Home
 from overlay.inner import LivedTurn, State, StateChange, StateSettings, latest_moves, read_history
 from overlay.memory import WriterLock
@@ -115,7 +116,9 @@ def reset(home: Home, now: float) -> TurnRecord | None:
         session = Session(home.sessions, newest["session"])
         settings = state_settings(home)
         state = continued(newest["state_after"], settings)
-        record = reset_record(session, state, settings, newest["energies"], now, newest.get("model_digest", ""))
+        learned = read_learned(home.learned_frames).to_plain()
+        digest = newest.get("model_digest", "")
+        record = reset_record(session, state, settings, newest["energies"], learned, now, digest)
         session.append(record)
         save_state(home, asdict(record))
         return record
@@ -124,7 +127,13 @@ def reset(home: Home, now: float) -> TurnRecord | None:
 
 
 def reset_record(
-    session: Session, state: State, settings: StateSettings, energies: Mapping[str, float], now: float, digest: str
+    session: Session,
+    state: State,
+    settings: StateSettings,
+    energies: Mapping[str, float],
+    learned: Mapping[str, Any],
+    now: float,
+    digest: str,
 ) -> TurnRecord:
     """The record that says a state was put back to rest."""
     after, changes = state.reset(settings, "put back to rest")
@@ -139,6 +148,8 @@ def reset_record(
         state_before=dict(state.values),
         state_after=dict(after.values),
         energies=dict(energies),
+        learned_before=learned,
+        learned=learned,
         changes=[asdict(change) for change in changes],
         model_digest=digest,
     )

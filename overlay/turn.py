@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from overlay.frames import NOTHING_LEARNED, FrameTurn, LearnedWeights, learn
 from overlay.home import ReplySettings
 from overlay.inner import (
     Context,
@@ -17,9 +18,8 @@ from overlay.inner import (
     SourcedMessage,
     State,
     StateChange,
-    forbidden_words,
 )
-from overlay.model import Ban, Completion, Focus, Intervention, Row
+from overlay.model import AdapterUse, Ban, Completion, Focus, Intervention, Row
 
 _KEPT_READINGS = 1024
 """Of so many recalled notes it is remembered what they read on the axes."""
@@ -32,6 +32,7 @@ class Beginning:
     Attributes:
         history: (said, answered) of those turns before it that its contexts hold.
         seconds: what has passed since the turn before, for half-lives in wall-clock time.
+        learned: what links between frames weigh beside what is written.
     """
 
     state: State
@@ -39,6 +40,7 @@ class Beginning:
     history: tuple[tuple[str, str], ...]
     seconds: float
     seed: int
+    learned: LearnedWeights = NOTHING_LEARNED
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,24 @@ class Life:
         self._reply = reply
         self._readings: dict[str, Mapping[str, float]] = {}
 
-    def think(self, text: str, beginning: Beginning) -> Experience:
-        """Read something and think about it without replying; the state builds up as in a turn."""
+    def wake(self, text: str, beginning: Beginning) -> FrameTurn:
+        """The frames that a text wakes at this beginning, before anything is thought about it."""
+        state, _ = beginning.state.passed(self.mind.settings, seconds=beginning.seconds)
+        return self.mind.wake(text, state, beginning.energies, beginning.learned)
+
+    def think(self, text: str, beginning: Beginning, woken: FrameTurn | None = None) -> Experience:
+        """Read something and think about it without replying; the state builds up as in a turn.
+
+        Args:
+            woken: what `wake` gave, for who has asked already.
+        """
         mind = self.mind
+        woken = woken or self.wake(text, beginning)
         state, faded = beginning.state.passed(mind.settings, seconds=beginning.seconds)
-        found = mind.experience(text, state, beginning.energies, beginning.seed, beginning.history)
+        found = mind.experience(text, state, woken, beginning.seed, beginning.history)
         state, pushed = found.state.pushed({one.frame.name: one.energy for one in found.active}, mind.settings)
-        return replace(found, state=state, changes=faded + found.changes + pushed)
+        learned = learn(beginning.learned, list(mind.frames.frames.values()), woken)
+        return replace(found, state=state, changes=faded + found.changes + pushed, learned=learned)
 
     def answer(
         self,
@@ -90,6 +103,7 @@ class Life:
         beginning: Beginning,
         notes: Sequence[ShownNote],
         *,
+        woken: FrameTurn | None = None,
         stages: Stages | None = None,
         cancelled: threading.Event | None = None,
         most_tokens: int | None = None,
@@ -97,15 +111,17 @@ class Life:
         """Read, think, feel what was recalled, reply, and hear oneself.
 
         Args:
+            woken: as `think` takes it.
             cancelled: set it to end the reply early.
             most_tokens: end the reply there, as one that was cancelled has ended.
         """
         stages = stages or Stages()
         stages.stage("thinking")
-        thought = self.think(text, beginning)
+        thought = self.think(text, beginning, woken)
         state, moved = self._moved_by_notes(thought.state, notes)
         stages.state(state.values)
-        influenced = self.mind.influence.of(state)
+        worn = thought.effects.adapter
+        influenced = self.mind.influence.of(state, also=[AdapterUse(worn.name, worn.scale)] if worn else ())
         context = self._context(text, beginning, notes, thought.dialogue)
         row = self._row(context, thought, influenced, self._attention(state, notes), beginning.seed, most_tokens)
         stages.stage("replying")
@@ -164,7 +180,7 @@ class Life:
         seed: int,
         most_tokens: int | None,
     ) -> Row:
-        bans = tuple(Ban(word) for word in forbidden_words(thought.active))
+        bans = tuple(Ban(word) for word in thought.effects.forbids)
         sampling = self._reply.sampling
         if influenced.temperature is not None:
             sampling = replace(sampling, temperature=influenced.temperature)

@@ -14,6 +14,7 @@ from toy_axis import BUDGET, toy_contrast, write_contrast
 from overlay.home import Home, create_home
 
 KEPT_NOTES = ("volatility.md", "budget.md", "axis.md")
+KEPT_FRAMES = ("analogy", "cause_and_effect", "contradiction", "ledger", "other_side")
 
 
 def toy_settings(embedder: Path | str, **changes: Any) -> dict[str, Any]:
@@ -32,11 +33,18 @@ def toy_settings(embedder: Path | str, **changes: Any) -> dict[str, Any]:
 
 
 def create_toy_home(folder: Path, embedder: Path | str, **changes: Any) -> Home:
-    """A home with few notes, quick voices and the axis "vowels"."""
+    """A home with few notes and frames, quick voices and the axis "vowels"."""
     home = create_home(folder)
     for note in home.notes.iterdir():
         if note.name not in KEPT_NOTES:
             note.unlink()
+    for path in home.frames.glob("*.yaml"):
+        frame = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stem not in KEPT_FRAMES:
+            path.unlink()
+            continue
+        frame["links"] = {goal: weight for goal, weight in frame.get("links", {}).items() if goal in KEPT_FRAMES}
+        path.write_text(yaml.safe_dump(frame, allow_unicode=True), encoding="utf-8")
     for path in home.voices.glob("*.yaml"):
         voice = yaml.safe_load(path.read_text(encoding="utf-8"))
         path.write_text(yaml.safe_dump(voice | {"max_tokens": 8}), encoding="utf-8")

@@ -26,7 +26,7 @@ from overlay.inner.inner_neutral import (
 )
 from overlay.inner.ledger import Context, LivedContext, Segment, SourcedMessage, lived_contexts
 from overlay.inner.measured import MeasuredMixes
-from overlay.inner.mind import Experience, Mind, forbidden_words
+from overlay.inner.mind import Experience, Mind
 from overlay.inner.state import Accumulator, Origin, Source, State, StateChange, StateSettings
 from overlay.inner.state_plot import draw_state
 from overlay.inner.token_source import SourcedTokens, source_tokens
@@ -75,7 +75,6 @@ __all__ = [
     "congruence",
     "draw_state",
     "examine",
-    "forbidden_words",
     "gather_inner_neutral",
     "latest_moves",
     "lived_contexts",

@@ -97,25 +97,30 @@ class Influence:
         self.settings = settings or StateSettings()
         self.worn = Intervention(adapters=tuple(worn))
         self.measured = measured
-        self._known: dict[tuple[tuple[tuple[str, int], ...], Span], Influenced] = {}
+        self._known: dict[tuple[tuple[tuple[str, int], ...], Span, tuple[AdapterUse, ...]], Influenced] = {}
         self._lock = threading.Lock()
 
-    def of(self, state: State, span: Span = "turn") -> Influenced:
+    def of(self, state: State, span: Span = "turn", also: Sequence[AdapterUse] = ()) -> Influenced:
         """What the state does; everything that skews the model shrinks together while a dose is beyond its axis's
         coherent limit, or while the joint cost exceeds the budget.
+
+        Args:
+            also: adapters that are worn for another reason than the state, such as an active frame; they share the
+                budget with it. One that is worn already isn't worn twice.
         """
         steps = tuple(sorted((name, round(value * GRID)) for name, value in state.values.items()))
+        key = (steps, span, tuple(also))
         with self._lock:
-            found = self._known.get((steps, span))
+            found = self._known.get(key)
             if found is None:
                 while len(self._known) >= KEPT:
                     del self._known[next(iter(self._known))]
-                found = self._known[steps, span] = self._measured({name: step / GRID for name, step in steps}, span)
+                found = self._known[key] = self._measured({name: step / GRID for name, step in steps}, span, also)
             return found
 
-    def _measured(self, values: Mapping[str, float], span: Span) -> Influenced:
+    def _measured(self, values: Mapping[str, float], span: Span, also: Sequence[AdapterUse]) -> Influenced:
         temperature = self.settings.temperature
-        intervention, volatility, scale = self._within_budget(values, span)
+        intervention, volatility, scale = self._within_budget(values, span, also)
         return Influenced(intervention, None if temperature is None else temperature.at(values), volatility, scale)
 
     def leanings(self, state: State) -> Mapping[str, float]:
@@ -126,9 +131,13 @@ class Influence:
                 found[waking.frame] = min(1.0, max(-1.0, found.get(waking.frame, 0.0) + given))
         return found
 
-    def _within_budget(self, values: Mapping[str, float], span: Span) -> tuple[Intervention, Volatility, float]:
+    def _within_budget(
+        self, values: Mapping[str, float], span: Span, also: Sequence[AdapterUse]
+    ) -> tuple[Intervention, Volatility, float]:
         doses = {name: value for name, value in values.items() if name in self.axes}
         uses = [use for fade in self.settings.fades_in if (use := fade.use(values)).scale]
+        worn_already = {use.name for use in (*self.worn.adapters, *uses)}
+        uses += [use for use in also if use.scale and use.name not in worn_already]
         worn = self._worn_cost
         if not any(doses.values()) and not uses:
             return Intervention(), worn, 1.0
@@ -141,7 +150,7 @@ class Influence:
         if self.measured is None:
             share, volatility = self._largest_share(within)
         else:
-            state = f"{sorted(values.items())} {span}"
+            state = f"{sorted(values.items())} {span}" + "".join(f" {use.name} {use.scale}" for use in also)
             share, volatility = self.measured.find(state) or self.measured.keep(state, *self._largest_share(within))
         return (within * share if share else Intervention()), volatility, scale * share
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from overlay.frames import ActiveFrame, FrameGraph
+from overlay.frames import NOTHING_LEARNED, ActiveFrame, Effects, FrameGraph, FrameTurn, LearnedWeights, effects_of
 from overlay.inner.dialogue import Dialogue, DialogueSettings, Voice, run_dialogue
 from overlay.inner.influence import Influence
 from overlay.inner.ledger import Segment, SourcedMessage
@@ -21,13 +21,19 @@ _DEFAULT_QUESTION = ("none", "What is happening here, in one sentence?")
 
 @dataclass(frozen=True)
 class Experience:
-    """What one text did: the next state and energies, and all that led there."""
+    """What one text did: the next state and energies, and all that led there; `learned` is what frames link now."""
 
     state: State
     energies: dict[str, float]
     active: tuple[ActiveFrame, ...]
     changes: tuple[StateChange, ...]
     dialogue: Dialogue | None
+    learned: LearnedWeights = NOTHING_LEARNED
+
+    @property
+    def effects(self) -> Effects:
+        """What the active frames ask for."""
+        return effects_of(self.active)
 
 
 @dataclass(frozen=True)
@@ -50,26 +56,30 @@ class Mind:
             messages.append(SourcedMessage("assistant", (Segment("reply", answered),)))
         return tuple(messages)
 
+    def wake(
+        self, text: str, state: State, energies: Mapping[str, float], learned: LearnedWeights = NOTHING_LEARNED
+    ) -> FrameTurn:
+        """The frames that a text wakes; what was felt before it has its say."""
+        return self.frames.turn(energies, text, self.influence.leanings(state), learned)
+
     def experience(
         self,
         text: str,
         state: State,
-        energies: Mapping[str, float],
+        woken: FrameTurn,
         seed: int,
         history: Sequence[tuple[str, str]] = (),
     ) -> Experience:
-        """Read a text, wake frames, and let the voices talk about it: one turn of state."""
-        # What was felt before the text decides what it wakes.
-        woken = self.frames.turn(energies, text, self.influence.leanings(state))
+        """Read a text and let the voices talk about it, as the frames ask that it woke: one turn of state."""
         (readings,) = self.influence.read(self.model, [text])
         state, changes = state.observe(readings, self.settings, source="read", cause=_shorten(text), turns=1.0)
         if self.dialogue.mode == "off":
             return Experience(state, woken.energies, woken.active, changes, None)
-        questions = [(entry.frame.name, question) for entry in woken.active for question in entry.frame.questions]
+        effects = effects_of(woken.active)
         dialogue = run_dialogue(
             text,
-            questions or [_DEFAULT_QUESTION],
-            self._called(woken.active),
+            effects.questions or [_DEFAULT_QUESTION],
+            self._called(effects.voices),
             state,
             model=self.model,
             influence=self.influence,
@@ -78,14 +88,13 @@ class Mind:
             seed=seed,
             opening=self.opening(history),
             consulted={voice.name: voice for voice in self.voices},
-            forbidden=forbidden_words(woken.active),
+            forbidden=effects.forbids,
         )
         return Experience(dialogue.state, woken.energies, woken.active, changes + dialogue.changes, dialogue)
 
-    def _called(self, active: Sequence[ActiveFrame]) -> list[Voice]:
+    def _called(self, called: Sequence[str]) -> list[Voice]:
         """The voices that active frames call, strongest frame first, then the others in order of name."""
-        called = [name for entry in active for name in entry.frame.voices]
-        order = {name: place for place, name in reversed(list(enumerate(called)))}
+        order = {name: place for place, name in enumerate(called)}
         ranked = sorted(self.voices, key=lambda voice: (order.get(voice.name, len(called)), voice.name))
         return ranked[: self.dialogue.voices]
 
@@ -93,8 +102,3 @@ class Mind:
 def _shorten(text: str, length: int = 60) -> str:
     one_line = " ".join(text.split())
     return one_line if len(one_line) <= length else one_line[: length - 1] + "…"
-
-
-def forbidden_words(active: Sequence[ActiveFrame]) -> tuple[str, ...]:
-    """The words that active frames forbid, each once."""
-    return tuple(dict.fromkeys(word for entry in active for word in entry.frame.forbids))

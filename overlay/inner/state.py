@@ -30,6 +30,9 @@ Gain = Annotated[float, Field(ge=0, le=2)]
 _SOURCE_WEIGHTS: Mapping[Source, float] = {"read": 1.0, "said": 0.5, "inner speech": 0.5, "frames": 0.5}
 """Recalled notes move nothing unless a person says so: who writes a note that is to be found has no mood in mind."""
 
+FULL = 0.999
+"""The strongest push of a frame: a reading z moves an accumulator by tanh(z / 2), which never reaches 1."""
+
 
 class Accumulator(Document):
     """How one axis accumulates.
@@ -160,6 +163,23 @@ class StateSettings(Document):
     def with_emergent(self, names: Iterable[str]) -> StateSettings:
         """The same with an accumulator for each of these axes, which agent.yaml doesn't know."""
         return self.model_copy(update={"axes": self.axes | {name: self.newborn for name in names}})
+
+    def with_pushes(self, written: Mapping[str, Mapping[str, float]]) -> StateSettings:
+        """The same with what frames say themselves that they push, where `pushes` doesn't say it of them.
+
+        Args:
+            written: `{frame: {axis: share}}`, a share in [-1, 1] of the strongest reading there is; axes that have no
+                accumulator are left out.
+        """
+        found = {
+            frame: {axis: 2 * math.atanh(max(-FULL, min(FULL, share))) for axis, share in shares.items()}
+            for frame, shares in written.items()
+        }
+        known = {
+            frame: {axis: z for axis, z in readings.items() if axis in self.axes} for frame, readings in found.items()
+        }
+        pushes = {frame: readings for frame, readings in known.items() if readings}
+        return self.model_copy(update={"pushes": {**pushes, **self.pushes}})
 
     def for_axes(self, names: Iterable[str]) -> StateSettings:
         """Settings for these axes, with the defaults for those that have none, and with steering doses alone."""

@@ -6,32 +6,77 @@ calls a language model, nothing is deleted by being contradicted, and what is fo
 from every file.
 """
 
+from overlay.memory.descent import descend
+from overlay.memory.duplicates import is_echo
 from overlay.memory.embedder import Embedder, SentenceEmbedder
+from overlay.memory.folding import FoldNode, FoldReport, Writer, fold, tree
 from overlay.memory.lock import WriterLock
-from overlay.memory.memory import EXACT_BELOW, MINIMUM_SCORE, Memory, MemoryCheck, Written
-from overlay.memory.note import KINDS, Kind, NewNote, Note
-from overlay.memory.recall import Recalled, RecallWeights
+from overlay.memory.memory import Memory, MemoryCheck
+from overlay.memory.note import (
+    KINDS,
+    LARGEST_TEXT,
+    Filters,
+    Kind,
+    NewNote,
+    Note,
+    Outcome,
+    Written,
+    without_control_characters,
+)
+from overlay.memory.passages import Passage
+from overlay.memory.recall import TERMS, RecallWeights
+from overlay.memory.recalled import Recalled
+from overlay.memory.settings import MemorySettings
+from overlay.memory.snapshot import Snapshot
 from overlay.memory.truth_copy import copy_truth
-from overlay.memory.vault import BrokenLink, VaultImport, import_path, import_vault
+from overlay.memory.vaults import (
+    AmbiguousLink,
+    BrokenLink,
+    ImportReport,
+    Moved,
+    Skipped,
+    export_lines,
+    export_markdown,
+    import_path,
+    import_vault,
+)
 
 __all__ = [
-    "EXACT_BELOW",
     "KINDS",
-    "MINIMUM_SCORE",
+    "LARGEST_TEXT",
+    "TERMS",
+    "AmbiguousLink",
     "BrokenLink",
     "Embedder",
+    "Filters",
+    "FoldNode",
+    "FoldReport",
+    "ImportReport",
     "Kind",
     "Memory",
     "MemoryCheck",
+    "MemorySettings",
+    "Moved",
     "NewNote",
     "Note",
+    "Outcome",
+    "Passage",
     "RecallWeights",
     "Recalled",
     "SentenceEmbedder",
-    "VaultImport",
+    "Skipped",
+    "Snapshot",
+    "Writer",
     "WriterLock",
     "Written",
     "copy_truth",
+    "descend",
+    "export_lines",
+    "export_markdown",
+    "fold",
     "import_path",
     "import_vault",
+    "is_echo",
+    "tree",
+    "without_control_characters",
 ]

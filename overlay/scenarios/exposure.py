@@ -105,7 +105,7 @@ def _read(texts: Sequence[str], mind: Mind, seed: int, progress: Progress, what:
     spoken: list[str] = []
     for number, text in enumerate(texts):
         progress.step(what, number, len(texts))
-        lived = mind.experience(text, state, energies, seed * 1_000_003 + number)
+        lived = mind.experience(text, state, mind.wake(text, state, energies), seed * 1_000_003 + number)
         state, energies = lived.state, lived.energies
         spoken += [utterance.text for utterance in lived.dialogue.utterances] if lived.dialogue else []
         by_cause: dict[str, dict[str, Any]] = {}

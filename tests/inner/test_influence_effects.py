@@ -126,6 +126,17 @@ def test_an_adapter_alone_is_held_inside_the_budget(gauge: VolatilityGauge) -> N
     assert 0 < found.scale < 1 and 0.8 * BUDGET <= found.volatility.mean <= BUDGET
 
 
+def test_an_adapter_worn_for_another_reason_shares_the_budget_and_is_worn_once(
+    toy_axis: Axis, gauge: VolatilityGauge
+) -> None:
+    influence = Influence([toy_axis], gauge, BUDGET, settings(fades_in=[fading("weak")]))
+    state = State({"vowels": 1.0})
+    alone, both = influence.of(state), influence.of(state, also=[AdapterUse("strong"), AdapterUse("weak", 0.1)])
+    assert [use.name for use in both.intervention.adapters] == ["weak", "strong"]
+    assert both.scale < alone.scale and both.volatility.mean <= BUDGET
+    assert influence.of(state) is alone
+
+
 def test_a_mix_with_adapters_is_measured_once(
     toy_axis: Axis, worn_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from overlay.memory import Memory
+from overlay.memory import Memory, MemorySettings
 
 
 class WordEmbedder:
@@ -37,6 +37,9 @@ class WordEmbedder:
                 vectors[row, 1 + number % (self.dimension - 1)] += 1 if number >> 60 & 1 else -1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        return self.embed([text])[0]
+
 
 class Clock:
     """A clock that stands still until it is moved."""
@@ -60,12 +63,13 @@ def embedder() -> WordEmbedder:
 
 @pytest.fixture
 def open_memory(tmp_path: Path, embedder: WordEmbedder, clock: Clock) -> Iterator[Callable[..., Memory]]:
-    """Opens the memory of this test; whatever is still open at the end is closed."""
+    """Opens the memory of this test, with some of its settings; whatever is still open at the end is closed."""
     opened: list[Memory] = []
 
     def open_it(folder: str = "home", **settings: Any) -> Memory:
-        given = {"embedder": embedder, "clock": clock, **settings}
-        memory = Memory.open(tmp_path / folder, **given)
+        opening = {name: settings.pop(name) for name in ("embedder", "clock", "read_only") if name in settings}
+        given = {"embedder": embedder, "clock": clock, **opening}
+        memory = Memory.open(tmp_path / folder, settings=MemorySettings(**settings), **given)
         opened.append(memory)
         return memory
 

@@ -61,7 +61,7 @@ def test_what_is_forgotten_is_in_no_file(open_memory: Opener, tmp_path: Path, em
     )
     memory.remember("older " + SECRET, kind="said", source="s", note_id="versions")
     memory.remember("a newer text", kind="said", source="s", note_id="versions")
-    vector = embedder.embed([SECRET])[0]
+    vector = embedder.embed([f"marzipan {SECRET}"])[0]
     assert SECRET.encode() in every_byte(tmp_path / "home")
     assert holds_vector(tmp_path / "home" / "index", vector)
 
@@ -168,9 +168,9 @@ def test_check_names_what_truth_and_index_disagree_about(memory: Memory) -> None
     assert memory.check().is_whole
     index = memory._index
     assert index is not None
-    lost, _ = memory.truth.find("n3") or (0, None)
+    [(lost, _)] = memory.truth.first_passages([(memory.truth.find("n3") or (0, None))[0]])
     index.remove([lost])
-    index.put([999], np.eye(1, 64, dtype=np.float32), ["fact"])
+    index.put([999], np.eye(1, 64, dtype=np.float32))
     found = memory.check()
     assert (found.notes, found.vectors, found.indexed) == (5, 5, 5)
     assert found.missing_in_index == ("n3",)

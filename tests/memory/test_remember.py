@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from overlay.errors import ArgumentError, NoteError
-from overlay.memory import Memory, NewNote
+from overlay.memory import Filters, Memory, NewNote
 
 Opener = Callable[..., Memory]
 
@@ -16,7 +16,7 @@ Opener = Callable[..., Memory]
 def test_a_note_comes_back_as_it_was_written_after_reopening(open_memory: Opener) -> None:
     memory = open_memory()
     written = memory.remember(
-        "Blue whales sing.\nЁлка 🎄 \u0000 end",
+        "Blue whales sing.\n\tЁлка 🎄 \u2028 end",
         kind="fact",
         source="session:1:turn:3:user",
         note_id="whales",
@@ -27,16 +27,21 @@ def test_a_note_comes_back_as_it_was_written_after_reopening(open_memory: Opener
     )
     memory.close()
     read = open_memory().get("whales")
-    assert read == written
-    assert (read.text, read.links, read.tags) == ("Blue whales sing.\nЁлка 🎄 \u0000 end", ("b", "a"), ("sea", "song"))
+    assert read == written.note
+    assert (read.text, read.links, read.tags) == (
+        "Blue whales sing.\n\tЁлка 🎄 \u2028 end",
+        ("b", "a"),
+        ("sea", "song"),
+    )
     assert (read.event_at, read.written_at, read.valid_to) == (12.5, 1_000.0, None)
 
 
 def test_the_same_text_under_the_same_id_changes_nothing(memory: Memory, embedder: Any) -> None:
-    first = memory.remember("one text", kind="said", source="s", note_id="a", tags=["t"])
+    first = memory.remember("one text", kind="said", source="s", note_id="a", tags=["t"]).note
     journal, embedded = memory.journal(), list(embedder.embedded)
-    assert memory.remember("one text", kind="said", source="s", note_id="a") == first
-    assert memory.remember("one text", kind="said", source="s", note_id="a", tags=["t"]) == first
+    for tags in (None, ["t"]):
+        again = memory.remember("one text", kind="said", source="s", note_id="a", tags=tags)
+        assert (again.note, again.outcome) == (first, "unchanged")
     assert (memory.count(), memory.journal(), embedder.embedded) == (1, journal, embedded)
 
 
@@ -55,14 +60,15 @@ def test_another_text_under_the_same_id_supersedes_and_keeps_the_older(memory: M
 
 
 def test_an_exact_duplicate_is_merged_and_all_its_sources_are_kept(memory: Memory) -> None:
-    first = memory.remember("ok", kind="said", source="turn:1", tags=["x"])
+    first = memory.remember("ok", kind="said", source="turn:1", tags=["x"]).note
     second = memory.remember("ok", kind="said", source="turn:2", tags=["y"], links=["z"])
-    assert first.id == second.id
+    assert (second.note.id, second.outcome) == (first.id, "merged")
     assert memory.get(first.id).tags == ("x", "y")
     assert memory.get(first.id).links == ("z",)
     assert memory.sources(first.id) == ("turn:1", "turn:2")
-    assert memory.remember("ok", kind="thought", source="turn:3").id != first.id
-    assert memory.count() == 2
+    assert memory.remember("ok", kind="thought", source="turn:3").note.id != first.id
+    assert memory.remember("ok", kind="said", source="turn:4", namespace="other").note.id != first.id
+    assert memory.count() == 3
 
 
 def test_title_tags_and_links_change_without_superseding(memory: Memory) -> None:
@@ -105,7 +111,7 @@ def test_a_failing_embedder_leaves_nothing_half_written(memory: Memory, embedder
 
 def test_chosen_ids_never_meet_given_ones(memory: Memory) -> None:
     memory.remember("given", kind="said", source="s", note_id="note:2")
-    chosen = memory.remember("chosen", kind="said", source="s")
+    chosen = memory.remember("chosen", kind="said", source="s").note
     assert chosen.id != "note:2"
     assert memory.get("note:2").text == "given"
 
@@ -116,7 +122,7 @@ def test_a_retired_note_stays_readable_and_leaves_recall(memory: Memory, clock: 
     assert memory.retire("p").valid_to == 2_000.0
     assert memory.get("p").text == "penguins swim"
     assert memory.recall("penguins") == []
-    assert [found.note.id for found in memory.recall("penguins", as_of=1_500.0)] == ["p"]
+    assert [found.note.id for found in memory.recall("penguins", filters=Filters(as_of=1_500.0))] == ["p"]
 
 
 @pytest.mark.parametrize(
