@@ -32,6 +32,7 @@ def examples() -> dict[str, str]:
 EXPECTED = {
     "README-0": "vault:four-levels",
     "README-1": "[",
+    "frames-0": "ledger",
     "inner-0": "+0.272 -> +0.250",
     "interventions-0": "(",
 }

@@ -21,6 +21,9 @@ MISTAKEN = 2
 
 """In a home's .overlay: what links have learned, and what nearness means with its embedder."""
 
+SHOWN_LEFT_OUT = 5
+"""Notes and frames left out that `weigh` prints; --json lists them all."""
+
 SHOWN = 0.05
 """A trace leaves out frames with less energy that no cue woke."""
 
@@ -335,6 +338,42 @@ def _in_words(effects: Effects) -> list[tuple[str, str]]:
         ("pushes", ", ".join(f"{push.axis} {push.amount:+.2f}" for push in effects.pushes)),
     ]
     return [(what, words) for what, words in found if words]
+
+
+@app.command("weigh", epilog="Example: overlay frames weigh 'Bring everybody through the winter.' --items 4")
+def frames_weigh(
+    goal: Annotated[str, typer.Argument(metavar="GOAL", help="What is to be reached, in a sentence.")],
+    items: Annotated[int, typer.Option(min=1, max=100, help="How many notes and frames are chosen at most.")] = 5,
+    words: Annotated[int, typer.Option(min=1, max=100_000, help="How many words they may take together.")] = 200,
+    home: HomeOption = HERE,
+    as_json: JsonOption = False,
+) -> None:
+    """Which notes and frames serve a goal: weighed by meaning, strength and what is chosen already, and why."""
+    from dataclasses import asdict
+
+    from overlay.agent import open_embedder
+    from overlay.frames import read_frames
+    from overlay.goal import weigh_for
+    from overlay.home import Home
+    from overlay.memory import Memory
+
+    opened = Home.open(home)
+    with console_progress() as progress:
+        embedder = open_embedder(opened, progress=progress)
+        with Memory.open(opened.lived, embedder, read_only=True, settings=opened.settings.memory) as memory:
+            energies = _last(opened)["energies"]
+            frames = read_frames(opened.frames)
+            found = weigh_for(goal, memory, frames, energies, embedder, items=items, words=words)
+    if as_json:
+        rows = [asdict(one) | {"value": one.value, "why": str(one)} for one in (*found.chosen, *found.left_out)]
+        for row in rows:
+            del row["offer"]["vector"]
+        print(json.dumps(rows, ensure_ascii=False))
+        return
+    table = new_table("", "name", "words", "why")
+    for one in (*found.chosen, *found.left_out[:SHOWN_LEFT_OUT]):
+        table.add_row(one.offer.kind, one.offer.name, str(one.offer.words), str(one))
+    print_table(table)
 
 
 @app.command("reset", epilog="Example: overlay frames reset")

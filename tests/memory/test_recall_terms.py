@@ -137,7 +137,7 @@ def _two(**given: object) -> dict[int, dict[str, float]]:
         {"state": {1: {"calm": 2.0}, 2: {"calm": 1.0}}},
         {"state": {2: {"calm": -1.0}}},
     ],
-    ids=str,
+    ids=lambda better: "-".join(better),
 )
 def test_more_of_anything_good_ranks_a_note_higher(better: dict[str, object]) -> None:
     found = _two(**better)
