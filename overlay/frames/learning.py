@@ -57,7 +57,9 @@ class LearnedWeights:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> LearnedWeights:
-        """What `to_plain` gave. Raises ArgumentError when it is something else."""
+        """What `to_plain` gave; nothing is nothing learned. Raises ArgumentError when it is something else."""
+        if not plain:
+            return NOTHING_LEARNED
         try:
             changes = {
                 str(origin): {str(goal): float(change) for goal, change in goals.items()}
