@@ -58,7 +58,7 @@ class LearnedWeights:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> LearnedWeights:
         """What `to_plain` gave; nothing is nothing learned. Raises ArgumentError when it is something else."""
-        if not plain:
+        if isinstance(plain, Mapping) and not plain:
             return NOTHING_LEARNED
         try:
             changes = {

@@ -36,6 +36,10 @@ _EFFORT = 200
 # of 10,000 vectors, at any effort; with 32 it found .999, and took a tenth longer to build.
 _NEIGHBOURS = 32
 
+# The effort of finding these neighbours when a vector is added: with Chroma's 100 a search misses some of what is near,
+# whatever effort it makes.
+_CARE = 400
+
 # How the header of hnswlib's files begins: its version, the offset of the lowest level, the vectors that there
 # is room for, and those that there are.
 _HNSW_HEADER = "header.bin"
@@ -249,7 +253,7 @@ def _settings() -> Any:
 
 def _options() -> dict[str, Any]:
     # Chroma's default space is l2; recall speaks of cosines.
-    build = {"space": "cosine", "ef_search": _EFFORT, "max_neighbors": _NEIGHBOURS}
+    build = {"space": "cosine", "ef_search": _EFFORT, "ef_construction": _CARE, "max_neighbors": _NEIGHBOURS}
     return {"embedding_function": None, "configuration": {"hnsw": build}}
 
 

@@ -124,7 +124,13 @@ class RecallWeights:
 
     def total(self, terms: Mapping[str, float]) -> float:
         """The weighted sum of the terms."""
-        return math.fsum(getattr(self, term) * value for term, value in terms.items())
+        shares = self._shares
+        return sum(shares[term] * value for term, value in terms.items() if value)
+
+    @functools.cached_property
+    def _shares(self) -> dict[str, float]:
+        # Several hundred candidates a query are summed up: looking attributes up would take most of that time.
+        return {term: float(getattr(self, term)) for term in TERMS}
 
 
 TERMS = tuple(one.name for one in fields(RecallWeights))
@@ -174,12 +180,17 @@ def score(
     """
     text, beside = _coverage(evidence)
     links = _received(evidence.links, weights, _matches(evidence, weights, text, beside)) if evidence.links else {}
-    presence = math.fsum(abs(value) for value in (state or {}).values())
+    felt = {axis: value for axis, value in (state or {}).items() if value}
+    presence = math.fsum(map(abs, felt.values()))
+    boosts = tag_boosts or {}
     found: dict[int, dict[str, float]] = {}
     for key, cosine in evidence.vector.items():
-        reading = evidence.state.get(key, {})
-        agreement = math.fsum(value * math.tanh(reading.get(axis, 0.0) / 2) for axis, value in (state or {}).items())
-        boost = math.fsum((tag_boosts or {}).get(tag, 0.0) for tag in set(evidence.tags.get(key, ())))
+        agreement = boost = 0.0
+        if felt:
+            reading = evidence.state.get(key, {})
+            agreement = math.fsum(value * math.tanh(reading.get(axis, 0.0) / 2) for axis, value in felt.items())
+        if boosts:
+            boost = math.fsum(boosts.get(tag, 0.0) for tag in set(evidence.tags.get(key, ())))
         found[key] = {
             "text": text.get(key, 0.0),
             "vector": cosine,
@@ -201,18 +212,20 @@ def _coverage(evidence: Evidence) -> tuple[dict[int, float], dict[int, float]]:
     whole = math.fsum(evidence.rarity.values())
     if whole <= 0:
         return {}, {}
-    own = {key: math.fsum(evidence.rarity[word] for word in words) / whole for key, words in evidence.words.items()}
-    at = {place: key for key, place in evidence.places.items()}
+    own = {key: math.fsum(map(evidence.rarity.__getitem__, words)) / whole for key, words in evidence.words.items()}
+    # Only a note that has words of the query has something for those beside it.
+    giving = {evidence.places[key]: words for key, words in evidence.words.items() if key in evidence.places and words}
     beside: dict[int, float] = {}
+    nothing: Set[str] = frozenset()
     for key, (stream, place) in evidence.places.items():
         gained: dict[str, float] = {}
-        has = evidence.words.get(key, frozenset())
+        has = evidence.words.get(key, nothing)
         for distance, share in enumerate(_BESIDE, 1):
-            for other in (at.get((stream, place - distance)), at.get((stream, place + distance))):
-                for word in evidence.words.get(other, ()) if other is not None else ():
-                    if word not in has:
-                        gained[word] = max(share, gained.get(word, 0.0))
-        beside[key] = math.fsum(evidence.rarity[word] * share for word, share in gained.items()) / whole
+            for other in (giving.get((stream, place - distance)), giving.get((stream, place + distance))):
+                for word in other - has if other else nothing:
+                    gained[word] = max(share, gained.get(word, 0.0))
+        if gained:
+            beside[key] = math.fsum(evidence.rarity[word] * share for word, share in gained.items()) / whole
     return own, beside
 
 

@@ -39,7 +39,8 @@ class PieceStream(BaseStreamer):
 
     def put(self, value: Any) -> None:
         """The prompt passed, or a step; what it brought is in the row's list unless the row turned back."""
-        text = self._text(self._kept)
+        # A character of which only some bytes have come may yet be one of a stop string.
+        text = self._text(self._kept).rstrip("\ufffd")
         text = text[: min((text.find(stop) for stop in self._stops if stop in text), default=len(text))]
         text = text[: len(text) - self._held_back] if self._held_back else text
         if self._bans is not None:

@@ -222,8 +222,10 @@ def test_imported_adapters_are_listed_beside_those_with_recipes(
 
 @pytest.mark.parametrize("source", ["absent", "./absent/folder", "a/b/c", "https://hub/a/b", "../x"])
 def test_what_is_neither_a_folder_nor_a_hub_id_is_said_to_be_so(
-    model: Any, library: AdapterLibrary, source: str
+    model: Any, library: AdapterLibrary, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(AdapterError, match="no folder and no hub id"):
         import_adapter(source, library, model, name="it")
 

@@ -184,6 +184,13 @@ def test_streamed_pieces_are_the_text_and_nothing_is_taken_back(name: str, tiny_
     assert turned >= 4
 
 
+def test_a_character_of_which_only_some_bytes_have_come_may_still_end_a_stop_string(tiny_llama: Any, row: Any) -> None:
+    for seed in range(24):
+        asked = row("東京", (), seed, max_tokens=24, stop=("東東", "京京"))
+        *pieces, completion = tiny_llama.stream(asked)
+        assert "".join(pieces) == completion.text
+
+
 def test_a_stream_brings_words_as_they_come(tiny_llama: Any, row: Any) -> None:
     *pieces, completion = tiny_llama.stream(row("art ", ("art", "ra t"), 3, max_tokens=60))
     assert len(pieces) > len(completion.text.split()) // 2 > 4
