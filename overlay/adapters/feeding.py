@@ -6,7 +6,6 @@ on the meal plus KL(base ‖ tuned) on replay texts. Nothing is saved: afterward
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from overlay.errors import AdapterError, ArgumentError
-from overlay.model import NOTHING, Intervention, Row
+from overlay.model import NOTHING, Intervention, Row, without_peft_warnings
 
 if TYPE_CHECKING:
     from overlay.model import LanguageModel
@@ -157,9 +156,7 @@ def _wrapped(model: LanguageModel, diet: Diet) -> Any:
         fan_in_fan_out=isinstance(layers[0], Conv1D),
         target_modules=[names[id(layer)] for layer in layers],
     )
-    with warnings.catch_warnings():
-        # PEFT still asks transformers for a property that was renamed.
-        warnings.simplefilter("ignore", FutureWarning)
+    with without_peft_warnings():
         return get_peft_model(model.module, config)
 
 

@@ -26,7 +26,6 @@ import hashlib
 import json
 import tempfile
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,7 +52,16 @@ from overlay.adapters.safe_zone import token_weights, zone_share
 from overlay.adapters.sequences import Sequence as Tokens
 from overlay.adapters.sequences import encode, pad
 from overlay.errors import AdapterError
-from overlay.model import NOTHING, AdapterUse, Intervention, LanguageModel, Row, VolatilityGauge, neutral_texts
+from overlay.model import (
+    NOTHING,
+    AdapterUse,
+    Intervention,
+    LanguageModel,
+    Row,
+    VolatilityGauge,
+    neutral_texts,
+    without_peft_warnings,
+)
 from overlay.progress import Progress
 from overlay.records import storage_errors, write_record
 
@@ -302,14 +310,7 @@ def _fit(
     base = model.module
     with torch.enable_grad():
         try:
-            with warnings.catch_warnings():
-                # PEFT still asks transformers for a property that was renamed. It warns that a tied head can't be
-                # merged into the base, and nothing is merged here; and that a head lies the other way round than
-                # the blocks' layers, which it sees to itself.
-                warnings.simplefilter("ignore", FutureWarning)
-                warnings.filterwarnings(
-                    "ignore", message=".*(tie_word_embeddings|fan_in_fan_out)", category=UserWarning
-                )
+            with without_peft_warnings():
                 tuned = get_peft_model(
                     base, LoraConfig(**{key: value for key, value in config.items() if key != "peft_type"})
                 )

@@ -17,6 +17,7 @@ from overlay.model.direction import Direction
 from overlay.model.focus import Focus
 from overlay.model.hardware import environment
 from overlay.model.intervention import NOTHING, AdapterUse, Dose, Intervention, LogitBias, Operator
+from overlay.model.peft_warnings import without_peft_warnings
 from overlay.model.row import Avoided, Completion, Encoded, Message, Observation, Pool, Row, Sampling, Scored
 from overlay.model.span import Positions, Span, Stretch, When
 
@@ -57,6 +58,7 @@ __all__ = [
     "neutral_texts",
     "resolve_embedder",
     "resolve_model",
+    "without_peft_warnings",
 ]
 
 # These import torch and transformers, which takes seconds: `overlay --help` must not wait for it.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from overlay.errors import AdapterError
 from overlay.model.intervention import AdapterUse
+from overlay.model.peft_warnings import without_peft_warnings
 from overlay.model.plan import Plan, scales_by_adapter
 
 WEIGHTS = "adapter_model.safetensors"
@@ -187,9 +187,7 @@ class ResidentAdapters:
         _require_apart(config, folder)
         for part in _replaced_parts(self._module):
             part.adapter_state_dict_load_map = _own_weights(part)
-        with warnings.catch_warnings():
-            # PEFT still asks transformers for a property that was renamed.
-            warnings.simplefilter("ignore", FutureWarning)
+        with without_peft_warnings():
             if self._peft is None:
                 config.inference_mode = True
                 self._peft = PeftModel(self._module, config, adapter_name=peft_name)
