@@ -367,7 +367,7 @@ def _index_recall(memory: Memory, embedder: Embedder, queries: Sequence[str]) ->
     rows = memory.truth.rows("SELECT passage, vector FROM vectors ORDER BY passage")
     keys = np.array([row["passage"] for row in rows])
     vectors = np.frombuffer(b"".join(row["vector"] for row in rows), dtype="<f4").reshape(len(rows), -1)
-    index: Any = memory._index
+    index: Any = memory._keeper.index
     hit = 0
     for query in queries:
         vector = embedder.embed_query(query)

@@ -11,7 +11,8 @@ from overlay.memory.duplicates import is_echo
 from overlay.memory.embedder import Embedder, SentenceEmbedder
 from overlay.memory.folding import FoldNode, FoldReport, Writer, fold, tree
 from overlay.memory.lock import WriterLock
-from overlay.memory.memory import Memory, MemoryCheck
+from overlay.memory.memory import Memory
+from overlay.memory.memory_check import MemoryCheck
 from overlay.memory.note import (
     KINDS,
     LARGEST_TEXT,

@@ -267,7 +267,7 @@ def _notes_below(truth: Truth, number: int, members: Mapping[int, list[int]]) ->
 
 def _stacked(truth: Truth, keys: Sequence[int]) -> NDArray[np.float32]:
     """The unit vectors of notes, shape (keys, width); zeros for one that has none."""
-    found = truth.vectors_of_notes(keys)
+    found = truth.vectors.means(keys)
     width = len(next(iter(found.values()))) if found else 1
     stacked = np.zeros((len(keys), width), dtype=np.float32)
     for row, key in enumerate(keys):

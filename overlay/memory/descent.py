@@ -12,7 +12,8 @@ from overlay.memory.arrangement import FOLDED, LIVING
 from overlay.memory.memory import Memory
 from overlay.memory.note import Filters
 from overlay.memory.recalled import Recalled
-from overlay.memory.truth import Scope, Truth
+from overlay.memory.scope import Scope
+from overlay.memory.truth import Truth
 
 # Folds that are followed at each height. Of the turns that answer questions about a conversation of 369 turns,
 # the ten best hold 65% by plain recall; entered at height 1, a beam of 4, 8, 16, 24 kept 50, 52, 60, 59%.

@@ -189,9 +189,9 @@ def tree(memory: Memory, *, down_to: int = 0) -> tuple[FoldNode, ...]:
         if row["height"] < down_to:
             continue
         if row["height"] == 1 and down_to < 1:
-            for note in truth.notes_of(_members(truth, row["number"])).values():
+            for note in truth.notes.of(_members(truth, row["number"])).values():
                 nodes[row["number"]].append(FoldNode(note.id, note.text, 0, note.namespace, False, "", 1.0, ()))
-        found = truth.find(row["id"])
+        found = truth.notes.find(row["id"])
         node = FoldNode(
             id=row["id"],
             text=found[1].text if found and found[1].is_current else "",
@@ -247,7 +247,7 @@ def _read(truth: Truth, number: int) -> _Content:
     row = truth.rows("SELECT * FROM folds WHERE number = ?", (number,))[0]
     pool: list[Sentence] = []
     if row["height"] == 1:
-        notes = truth.notes_of(_members(truth, number))
+        notes = truth.notes.of(_members(truth, number))
         children = [notes[key] for key in sorted(notes)]
         for key in sorted(notes):
             note = notes[key]
@@ -258,7 +258,7 @@ def _read(truth: Truth, number: int) -> _Content:
                 WHERE folds.parent = ? AND notes.valid_to IS NULL ORDER BY folds.number""",
             (number,),
         )
-        found = truth.notes_of(int(one["key"]) for one in below)
+        found = truth.notes.of(int(one["key"]) for one in below)
         children = [found[int(one["key"])] for one in below]
         for one in below:
             pool += _quoted(truth, int(one["number"]))
@@ -279,9 +279,9 @@ def _make(
     truth: Truth, content: _Content, writer: Writer | None, written_by: str, unwritten: list[tuple[str, str]]
 ) -> _Made:
     most = min(MOST_WORDS, max(FEWEST_WORDS, int(content.words_below * WORDS_SHARE)))
-    frequency = truth.frequencies({stem for sentence in content.pool for stem in stems(sentence.said)})
+    frequency = truth.text.frequencies({stem for sentence in content.pool for stem in stems(sentence.said)})
     # Notes of signs alone have no words to choose by.
-    quoted = tuple(summarise(content.pool, frequency, truth.count_passages(), most) or content.pool[:1])
+    quoted = tuple(summarise(content.pool, frequency, truth.passages.count(), most) or content.pool[:1])
     if writer is not None:
         try:
             text = without_control_characters(writer([child.text for child in content.children])).strip()

@@ -45,7 +45,7 @@ class MentionLinks:
                     AND id <> (SELECT id FROM notes WHERE key = ?) ORDER BY key LIMIT ?""",
                 (str(sorted(mentioned)), key, _MOST),
             )
-            self._write([(key, row["id"]) for row in targets])
+            self._truth.links.write_mentions([(key, row["id"]) for row in targets])
 
     def _link_here(self, key: int, title: str, name: tuple[str, ...], namespace: str) -> None:
         named = Titles({key: title})
@@ -57,13 +57,7 @@ class MentionLinks:
             ('"' + " ".join(stems(" ".join(name))) + '"', key, namespace, _OLDER_TEXTS),
         )
         [target] = [row["id"] for row in self._truth.rows("SELECT id FROM notes WHERE key = ?", (key,))]
-        self._write([(row["key"], target) for row in found if named.mentioned_in(row["text"])])
-
-    def _write(self, links: list[tuple[int, str]]) -> None:
-        # Where somebody has written the same link, that one stands.
-        self._truth.run_many(
-            "INSERT OR IGNORE INTO links(key, target, position, made_by) VALUES (?, ?, 0, 'mention')", links
-        )
+        self._truth.links.write_mentions([(row["key"], target) for row in found if named.mentioned_in(row["text"])])
 
     def _known(self) -> dict[str, Titles]:
         if self._titles is None:

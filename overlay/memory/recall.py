@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Hashable, Mapping, Sequence, Set
+import operator
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -129,11 +130,19 @@ class RecallWeights:
 
     @functools.cached_property
     def _shares(self) -> dict[str, float]:
-        # Several hundred candidates a query are summed up: looking attributes up would take most of that time.
         return {term: float(getattr(self, term)) for term in TERMS}
+
+    def totals(self, terms: Mapping[int, Mapping[str, float]]) -> dict[int, float]:
+        """The totals of many notes, each to the last bit what `total` gives."""
+        columns = np.array([_IN_ORDER(one) for one in terms.values()], dtype=np.float64).reshape(-1, len(TERMS)).T
+        summed = np.zeros(len(terms))
+        for term, column in zip(TERMS, columns, strict=True):
+            summed += self._shares[term] * column
+        return dict(zip(terms, summed.tolist(), strict=True))
 
 
 TERMS = tuple(one.name for one in fields(RecallWeights))
+_IN_ORDER = operator.itemgetter(*TERMS)
 
 
 def query_words(stems: Sequence[str]) -> list[str]:
@@ -161,9 +170,40 @@ def rarity(frequency: int, size: int) -> float:
     return math.log1p((size - frequency + 0.5) / (frequency + 0.5))
 
 
-def leaders(evidence: Evidence, weights: RecallWeights) -> list[int]:
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a query the candidates cover, by note.
+
+    own: the share that a note's own words cover. beside: what those beside it add.
+    """
+
+    own: Mapping[int, float]
+    beside: Mapping[int, float]
+
+    @classmethod
+    def of(cls, evidence: Evidence, before: Coverage | None = None, added: Iterable[int] = ()) -> Coverage:
+        """What the evidence says; where that is known `before` some notes were added, only what these change."""
+        whole = math.fsum(evidence.rarity.values())
+        if whole <= 0:
+            return cls({}, {})
+        places = evidence.places
+        near: Iterable[int] = places
+        if before is None:
+            before, words = cls({}, {}), evidence.words
+        else:
+            new = list(added)
+            words = {key: evidence.words[key] for key in new if key in evidence.words}
+            distances = range(-len(_BESIDE), len(_BESIDE) + 1)
+            reached = [places[key] for key in new if key in places]
+            touched = {(stream, place + distance) for stream, place in reached for distance in distances}
+            near = {key for key, place in places.items() if place in touched}
+        own = {key: math.fsum(map(evidence.rarity.__getitem__, has)) / whole for key, has in words.items()}
+        return cls({**before.own, **own}, {**before.beside, **_beside(evidence, near, whole)})
+
+
+def leaders(evidence: Evidence, weights: RecallWeights, coverage: Coverage | None = None) -> list[int]:
     """The best notes as far as is known without links, best first: those whose links are worth following."""
-    base = _matches(evidence, weights, *_coverage(evidence))
+    base = _matches(evidence, weights, coverage or Coverage.of(evidence))
     return sorted(base, key=lambda key: (-base[key], key))[:LEADERS]
 
 
@@ -171,15 +211,18 @@ def score(
     evidence: Evidence,
     weights: RecallWeights,
     *,
+    coverage: Coverage | None = None,
     state: Mapping[str, float] | None = None,
     tag_boosts: Mapping[str, float] | None = None,
 ) -> dict[int, dict[str, float]]:
     """The terms of every candidate (see RecallWeights); `weights.total` makes a score of them.
 
-    state: of the agent now, by axis. tag_boosts: how welcome notes with a tag are, in [-1, 1].
+    coverage: of this evidence, where it is known already. state: of the agent now, by axis.
+    tag_boosts: how welcome notes with a tag are, in [-1, 1].
     """
-    text, beside = _coverage(evidence)
-    links = _received(evidence.links, weights, _matches(evidence, weights, text, beside)) if evidence.links else {}
+    coverage = coverage or Coverage.of(evidence)
+    text, beside = coverage.own, coverage.beside
+    links = _received(evidence.links, weights, _matches(evidence, weights, coverage)) if evidence.links else {}
     felt = {axis: value for axis, value in (state or {}).items() if value}
     presence = math.fsum(map(abs, felt.values()))
     boosts = tag_boosts or {}
@@ -207,17 +250,14 @@ def score(
     return found
 
 
-def _coverage(evidence: Evidence) -> tuple[dict[int, float], dict[int, float]]:
-    """By note: the share of the query that its own words cover, and what those beside it add."""
-    whole = math.fsum(evidence.rarity.values())
-    if whole <= 0:
-        return {}, {}
-    own = {key: math.fsum(map(evidence.rarity.__getitem__, words)) / whole for key, words in evidence.words.items()}
+def _beside(evidence: Evidence, keys: Iterable[int], whole: float) -> dict[int, float]:
+    """What the notes beside each of these add to its own share of the query, where they add something."""
     # Only a note that has words of the query has something for those beside it.
     giving = {evidence.places[key]: words for key, words in evidence.words.items() if key in evidence.places and words}
-    beside: dict[int, float] = {}
+    found: dict[int, float] = {}
     nothing: Set[str] = frozenset()
-    for key, (stream, place) in evidence.places.items():
+    for key in keys:
+        stream, place = evidence.places[key]
         gained: dict[str, float] = {}
         has = evidence.words.get(key, nothing)
         for distance, share in enumerate(_BESIDE, 1):
@@ -225,14 +265,13 @@ def _coverage(evidence: Evidence) -> tuple[dict[int, float], dict[int, float]]:
                 for word in other - has if other else nothing:
                     gained[word] = max(share, gained.get(word, 0.0))
         if gained:
-            beside[key] = math.fsum(evidence.rarity[word] * share for word, share in gained.items()) / whole
-    return own, beside
+            found[key] = math.fsum(evidence.rarity[word] * share for word, share in gained.items()) / whole
+    return found
 
 
-def _matches(
-    evidence: Evidence, weights: RecallWeights, text: Mapping[int, float], beside: Mapping[int, float]
-) -> dict[int, float]:
+def _matches(evidence: Evidence, weights: RecallWeights, coverage: Coverage) -> dict[int, float]:
     """How well each note matches the query, without links or anything that isn't in the query."""
+    text, beside = coverage.own, coverage.beside
     return {
         key: weights.text * text.get(key, 0.0) + weights.vector * cosine + weights.neighbours * beside.get(key, 0.0)
         for key, cosine in evidence.vector.items()
@@ -284,7 +323,7 @@ def _better_in_stream(
     found: Mapping[int, Mapping[str, float]], evidence: Evidence, weights: RecallWeights
 ) -> dict[int, int]:
     """How many notes of its own stream are better than each note."""
-    total = {key: weights.total(found[key]) for key in evidence.places if key in found}
+    total = weights.totals({key: found[key] for key in evidence.places if key in found})
     before: dict[Hashable, int] = {}
     better: dict[int, int] = {}
     for key in sorted(total, key=lambda key: (-total[key], key)):

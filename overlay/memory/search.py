@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overlay.errors import NoteError
+from overlay.memory.cosines import Cosines, Hit, IndexedCosines, ScannedCosines
 from overlay.memory.index import VectorIndex
 from overlay.memory.note import Note
+from overlay.memory.passage_rows import Facts
 from overlay.memory.recall import (
     CANDIDATES,
     LINK_HOPS,
     NEIGHBOURS,
+    Coverage,
     Evidence,
     leaders,
     match_expression,
@@ -25,21 +28,24 @@ from overlay.memory.recall import (
 )
 from overlay.memory.recalled import Recalled
 from overlay.memory.reranker import RERANKED, Reranker
+from overlay.memory.scope import Scope
 from overlay.memory.settings import MemorySettings
-from overlay.memory.truth import Facts, Scope, Truth
+from overlay.memory.truth import Truth
+from overlay.memory.vector_cache import VectorCache
 from overlay.memory.words import stems
 
-# Passages that full text and index are asked for, to each candidate that is wanted: filters, notes
-# that hold no longer, and further passages of the same note take some of them away.
+# Passages that are looked for by text and by vector, to each candidate that is wanted: further passages of the
+# same note take some of them away.
 _SPARE = 2
-_SPARE_FILTERED = 4
 
 # Entries of the full-text index that one query reads at most, beginning with its rarest word: in a large
 # memory the common words would take most of the time, and bring nothing that the rare ones don't.
 _POSTINGS = 8_000
 
-# Passages of a long note that are compared with a query when only its words have brought it up.
-_PASSAGES_OF_ONE = 32
+# How many times the passages that are wanted full text gives. If half of those wanted don't pass a filter,
+# what is behind them is looked at; still further away, it shares so little with the query that words alone
+# would not bring it up.
+_TEXT_SPARE = 8
 
 # The best notes by vector, and by words, whose neighbours in their streams are looked at too.
 _CENTRES = 30
@@ -68,18 +74,19 @@ class _Found:
 class Search:
     """Answers queries over one memory; reads only, and may be used while another thread writes.
 
-    index: gives the vector index, or None where there is none or it is behind the truth.
+    behind: gives the vector index and the passages of which it has not heard yet, or None.
     """
 
     def __init__(
         self,
         truth: Truth,
         settings: MemorySettings,
-        index: Callable[[], VectorIndex | None],
+        behind: Callable[[], tuple[VectorIndex, list[int]] | None],
     ) -> None:
         self._truth = truth
         self._settings = settings
-        self._index = index
+        self._behind = behind
+        self._cache = VectorCache(truth.vectors)
         self._reranker = Reranker(settings.reranker) if settings.reranker else None
 
     def recall(
@@ -94,26 +101,25 @@ class Search:
         """The notes of a scope that matter most for a query; see `Memory.recall`."""
         weights = self._settings.weights
         words = query_words(stems(query))
-        size = self._truth.count_passages()
-        frequencies = self._truth.frequencies(words)
+        size = self._truth.passages.count()
+        frequencies = self._truth.text.frequencies(words)
         found = _Found()
         limit = max(CANDIDATES, count)
-        passages = limit * (_SPARE if scope.is_present and scope.filters.lets_all_through else _SPARE_FILTERED)
-        near_hits = self._nearest(vector, passages, scope, size)
-        match = match_expression(_affordable(words, frequencies))
-        text_hits = self._truth.text_hits(match, limit * _SPARE, scope)
+        cosines, near_hits = self._nearest(vector, limit * _SPARE, scope, size)
+        text_hits = self._text_hits(match_expression(_affordable(words, frequencies)), limit * _SPARE, scope)
         asked = frozenset(words)
-        near, by_text = _first(near_hits, limit), _first(text_hits, limit)
+        near, by_text = _first(((passage, note) for passage, note, _ in near_hits), limit), _first(text_hits, limit)
         # The first passage of a note is its nearest one, and needs no second look.
-        cosines = {note: (value, passage) for passage, note, value in reversed(near_hits)}
-        self._add([*near, *by_text], vector, asked, found, cosines)
+        known = {note: (value, passage) for passage, note, value in reversed(near_hits)}
+        self._add([*near, *by_text], cosines, asked, found, known)
         centres = [note for _, note in (*near[:_CENTRES], *by_text[:_CENTRES])]
-        self._add_notes(self._truth.beside(centres, NEIGHBOURS, scope), vector, asked, found)
+        self._add_notes(self._truth.notes.beside(centres, NEIGHBOURS, scope), cosines, asked, found)
         spread = {word: rarity(frequencies.get(word, 0), size) for word in words}
         evidence = Evidence(spread, found.words, found.vector, found.places)
-        links, met = self._truth.links_around(leaders(evidence, weights), LINK_HOPS, scope)
-        linked = self._truth.eligible([key for key in met if key not in found.vector][:_LINKED], scope)
-        self._add_notes(linked, vector, asked, found)
+        coverage = Coverage.of(evidence)
+        links, met = self._truth.links.around(leaders(evidence, weights, coverage), LINK_HOPS, scope)
+        linked = self._truth.notes.within([key for key in met if key not in found.vector][:_LINKED], scope)
+        self._add_notes(linked, cosines, asked, found)
         facts = found.facts
         evidence = Evidence(
             rarity=spread,
@@ -126,48 +132,57 @@ class Search:
             tags={key: one.tags for key, one in facts.items()} if tag_boosts else {},
             state={key: one.state for key, one in facts.items()} if state else {},
         )
-        terms = score(evidence, weights, state=state, tag_boosts=tag_boosts)
-        ranked = sorted(((weights.total(one), key) for key, one in terms.items()), key=lambda pair: (-pair[0], pair[1]))
+        coverage = Coverage.of(evidence, coverage, linked)
+        terms = score(evidence, weights, coverage=coverage, state=state, tag_boosts=tag_boosts)
+        ranked = sorted(
+            ((value, key) for key, value in weights.totals(terms).items()), key=lambda one: (-one[0], one[1])
+        )
         if self._reranker is not None:
             ranked = self._rerank(query, ranked, terms, found)
         chosen = [(value, key) for value, key in ranked if value >= self._settings.minimum_score][:count]
-        notes = self._truth.notes_of((key for _, key in chosen), scope.sequence)
+        notes = self._truth.notes.of((key for _, key in chosen), scope.sequence)
         return [
             self._recalled(notes[key], value, terms[key], found.passage[key]) for value, key in chosen if key in notes
         ]
 
-    def _nearest(
-        self, vector: NDArray[np.float32], limit: int, scope: Scope, size: int
-    ) -> list[tuple[int, int, float]]:
-        """(passage, note, cosine) of the nearest passages of a scope, best first."""
-        index = self._index()
+    def _nearest(self, vector: NDArray[np.float32], limit: int, scope: Scope, size: int) -> tuple[Cosines, list[Hit]]:
+        """The cosines of a query, and the nearest passages of a scope, best first."""
+
+        def scan() -> Cosines:
+            return ScannedCosines(self._truth, self._cache, vector)
+
+        behind = self._behind()
         # The index holds only what holds now; for what once held, the passages that left it since are few.
-        if index is None or scope.filters.as_of is not None or size < self._settings.exact_below:
-            return self._truth.nearest(vector, limit, scope)
-        try:
-            keys = index.nearest(vector, min(limit, size))
-        except NoteError:
-            if self._index() is index:
-                raise
-            # It was replaced by another thread while it was asked.
-            return self._truth.nearest(vector, limit, scope)
-        if scope.sequence is not None:
-            keys = [*keys, *self._truth.passages_closed_since(scope.sequence)]
-        found = self._truth.nearest_of(keys, vector, limit, scope)
-        if len(found) >= min(CANDIDATES, size):
-            return found
-        # Few pass the filters, or Chroma answers with less, and no error, because files of its index are gone.
-        fitting = self._truth.passages_in(scope)
-        if len(fitting) <= len(found):
-            return found
-        if len(fitting) < self._settings.exact_below:
-            return self._truth.nearest_of(fitting, vector, limit, scope)
-        return self._truth.nearest(vector, limit, scope)
+        if behind is None or scope.filters.as_of is not None or size < self._settings.exact_below:
+            cosines = scan()
+        else:
+            index, waiting = behind
+            if scope.sequence is not None:
+                waiting = [*waiting, *self._truth.passages.closed_since(scope.sequence)]
+            cosines = IndexedCosines(self._truth, index, waiting, vector, scan)
+            try:
+                return cosines, cosines.nearest(limit, scope)
+            except NoteError:
+                now = self._behind()
+                if now is not None and now[0] is index:
+                    raise
+                # It was replaced by another thread while it was asked.
+                cosines = scan()
+        return cosines, cosines.nearest(limit, scope)
+
+    def _text_hits(self, match: str, limit: int, scope: Scope) -> list[tuple[int, int]]:
+        """(passage, note) of the best passages of a scope for an FTS5 expression, best first."""
+        passages = [passage for passage, _ in self._truth.text.best(match, limit * _TEXT_SPARE)] if match else []
+        # Joined to their notes at once, thousands of hits would be looked up of which a few hundred are kept.
+        owners = self._truth.passages.owners(passages[:limit], scope)
+        if len(owners) < limit // 2:
+            owners |= self._truth.passages.owners(passages[limit:], scope)
+        return [(passage, owners[passage]) for passage in passages if passage in owners][:limit]
 
     def _add(
         self,
         hits: Sequence[tuple[int, int]],
-        vector: NDArray[np.float32],
+        cosines: Cosines,
         asked: frozenset[str],
         found: _Found,
         known: Mapping[int, tuple[float, int]] = MappingProxyType({}),
@@ -180,11 +195,10 @@ class Search:
         best = {note: known[note] for note in new if note in known}
         far = {note: passage for note, passage in new.items() if note not in known}
         if far:
-            passages, notes, vectors = self._truth.passage_vectors_of_notes(far, _PASSAGES_OF_ONE, far.values())
-            for passage, note, cosine in zip(passages, notes, (vectors @ vector).tolist(), strict=True):
+            for passage, note, cosine in cosines.of_notes(far, far.values()):
                 if note not in best or cosine > best[note][0]:
                     best[note] = (cosine, passage)
-        looks = self._truth.looks_of({*new.values(), *(passage for _, passage in best.values())})
+        looks = self._truth.passages.looks({*new.values(), *(passage for _, passage in best.values())})
         has = {passage: asked.intersection(stems(look.text)) for passage, look in looks.items()} if asked else {}
         nothing: frozenset[str] = frozenset()
         for note, (cosine, near) in best.items():
@@ -198,11 +212,9 @@ class Search:
             if words := has.get(other, nothing):
                 found.words[note] = words
 
-    def _add_notes(
-        self, notes: Iterable[int], vector: NDArray[np.float32], asked: frozenset[str], found: _Found
-    ) -> None:
+    def _add_notes(self, notes: Iterable[int], cosines: Cosines, asked: frozenset[str], found: _Found) -> None:
         wanted = [key for key in notes if key not in found.vector]
-        self._add(self._truth.first_passages(wanted), vector, asked, found)
+        self._add(self._truth.passages.first_of(wanted), cosines, asked, found)
 
     def _rerank(
         self, query: str, ranked: Sequence[tuple[float, int]], terms: dict[int, dict[str, float]], found: _Found
@@ -210,7 +222,7 @@ class Search:
         """Let the cross-encoder read the best notes; its share of each becomes a term like the others."""
         assert self._reranker is not None
         head = [key for _, key in ranked[:RERANKED]]
-        looks = self._truth.looks_of([found.passage[key] for key in head])
+        looks = self._truth.passages.looks([found.passage[key] for key in head])
         readable = [key for key in head if found.passage[key] in looks]
         shares = dict(
             zip(
@@ -226,7 +238,7 @@ class Search:
         return sorted(again, key=lambda pair: (-pair[0], pair[1]))
 
     def _recalled(self, note: Note, value: float, terms: Mapping[str, float], passage: int) -> Recalled:
-        before, here, after = self._truth.passages_around(passage)
+        before, here, after = self._truth.passages.around(passage)
         return Recalled(note, value, terms, here, tuple(one.text for one in (before, after) if one is not None))
 
 
@@ -243,10 +255,10 @@ def _affordable(words: Sequence[str], frequencies: Mapping[str, int]) -> list[st
     return [word for word in words if word in set(chosen)]
 
 
-def _first(hits: Sequence[tuple[int, int, float]], limit: int) -> list[tuple[int, int]]:
+def _first(hits: Iterable[tuple[int, int]], limit: int) -> list[tuple[int, int]]:
     """(passage, note) of the first `limit` notes, each once."""
     best: dict[int, int] = {}
-    for passage, note, _ in hits:
+    for passage, note in hits:
         if note not in best:
             if len(best) == limit:
                 break

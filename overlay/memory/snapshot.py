@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from overlay.errors import NoteError
 from overlay.memory.note import Filters, Note
 from overlay.memory.recalled import Recalled
-from overlay.memory.truth import Scope
+from overlay.memory.scope import Scope
 
 if TYPE_CHECKING:
     from overlay.memory.memory import Memory
@@ -44,21 +44,21 @@ class Snapshot:
 
     def get(self, note_id: str) -> Note:
         """The note that had this id, as it was. Raises NoteError if there was none that held."""
-        found = self._memory.truth.find_then(note_id, self._scope)
+        found = self._memory.truth.notes.find_then(note_id, self._scope)
         if found is None:
             raise NoteError(f"there was no note '{note_id}' when the snapshot was taken", "list its notes to see them")
         return found[1]
 
     def __contains__(self, note_id: str) -> bool:
-        return self._memory.truth.find_then(note_id, self._scope) is not None
+        return self._memory.truth.notes.find_then(note_id, self._scope) is not None
 
     def notes(self) -> Iterator[Note]:
         """Every note that held, oldest first."""
-        return self._memory.truth.notes(self._scope)
+        return self._memory.truth.notes.every(self._scope)
 
     def count(self) -> int:
         """How many notes held."""
-        return self._memory.truth.count(self._scope)
+        return self._memory.truth.notes.count(self._scope)
 
     @property
     def _scope(self) -> Scope:

@@ -103,12 +103,14 @@ def test_what_is_forgotten_leaves_nothing_on_the_server(server: str, open_on: Op
     before = set(stored(server))
     with open_on(server, "forgetful") as memory:
         memory.remember_many(NOTES[:30])
+        assert memory.check().is_whole  # the server has been told
         (own,) = set(stored(server)) - before
         assert stored(server)[own] == 30
         memory.forget(*[f"n{number}" for number in range(30)])
         assert sum(count for name, count in stored(server).items() if name not in before) == 0
         assert memory.recall("lantern kettle ladder number 3") == []
         memory.remember(NOTES[40].text, kind="said", source="t")
+        assert memory.check().is_whole
         assert sum(count for name, count in stored(server).items() if name not in before) == 1
     # Collections that were replaced are gone, and not only empty.
     assert len(set(stored(server)) - before) == 1
@@ -120,8 +122,9 @@ def test_a_server_that_went_away_is_named_and_no_note_is_lost(
     with start_server(tmp_path / "server") as url:
         memory = open_on(url, "cut off")
         memory.remember_many(NOTES[:10])
+    memory.remember("written while the server was away", kind="said", source="t", note_id="late")
     with pytest.raises(NoteError, match=url) as refusal:
-        memory.remember("written while the server was away", kind="said", source="t", note_id="late")
+        memory.check()
     assert refusal.value.next_step
     memory.close()
     with pytest.raises(NoteError, match=url):

@@ -62,6 +62,7 @@ def test_what_is_forgotten_is_in_no_file(open_memory: Opener, tmp_path: Path, em
     memory.remember("older " + SECRET, kind="said", source="s", note_id="versions")
     memory.remember("a newer text", kind="said", source="s", note_id="versions")
     vector = embedder.embed([f"marzipan {SECRET}"])[0]
+    assert memory.check().is_whole  # the index has been told
     assert SECRET.encode() in every_byte(tmp_path / "home")
     assert holds_vector(tmp_path / "home" / "index", vector)
 
@@ -157,8 +158,8 @@ def test_a_missing_or_damaged_index_is_built_again_at_opening(
     memory = open_memory(exact_below=0)
     assert memory.check().is_whole
     assert memory.check().indexed == 1_100
-    assert memory._index is not None
-    assert len(memory._index.nearest(embedder.embed(["topic7"])[0], 100)) == 100
+    assert memory._keeper.index is not None
+    assert len(memory._keeper.index.nearest(embedder.embed(["topic7"])[0], 100)) == 100
     assert memory.recall("topic7")[0].note.id == "n7"
     assert len(list((tmp_path / "home" / "index").iterdir())) == 1
 
@@ -166,9 +167,9 @@ def test_a_missing_or_damaged_index_is_built_again_at_opening(
 def test_check_names_what_truth_and_index_disagree_about(memory: Memory) -> None:
     fill(memory, 5)
     assert memory.check().is_whole
-    index = memory._index
+    index = memory._keeper.index
     assert index is not None
-    [(lost, _)] = memory.truth.first_passages([(memory.truth.find("n3") or (0, None))[0]])
+    [(lost, _)] = memory.truth.passages.first_of([(memory.truth.notes.find("n3") or (0, None))[0]])
     index.remove([lost])
     index.put([999], np.eye(1, 64, dtype=np.float32))
     found = memory.check()
@@ -188,22 +189,40 @@ def test_superseded_and_retired_notes_leave_the_index(memory: Memory) -> None:
     assert found.is_whole
 
 
-def test_a_note_that_the_index_could_not_take_is_safe_and_found_and_indexed_later(
+def test_notes_that_the_index_could_not_take_are_safe_and_found_and_indexed_later(
     open_memory: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     memory = open_memory(exact_below=0)
     fill(memory, 3)
-    index = memory._index
+    memory.check()
+    index = memory._keeper.index
     assert index is not None
     with monkeypatch.context() as patch:
         patch.setattr(index._collection, "upsert", lambda **_: (_ for _ in ()).throw(RuntimeError("broken")))
         with pytest.raises(NoteError, match="index"):
+            memory.remember_many(NewNote(f"other {row}", "fact", "t") for row in range(300))
+        with pytest.raises(NoteError, match="index"):
             memory.remember("a zebra", kind="fact", source="t", note_id="zebra")
-    assert memory.recall("zebra")[0].note.id == "zebra"
-    memory.close()
+        assert memory.recall("zebra")[0].note.id == "zebra"
+        memory.close()
     memory = open_memory(exact_below=0)
     assert memory.check().is_whole
     assert memory.recall("zebra")[0].note.id == "zebra"
+
+
+@pytest.mark.parametrize("exact_below", [0, 10_000])
+def test_what_the_index_has_not_heard_of_is_found_beside_what_it_has(open_memory: Opener, exact_below: int) -> None:
+    memory = open_memory(exact_below=exact_below)
+    fill(memory, 40)
+    assert memory.check().indexed == 40
+    memory.remember("a zebra", kind="fact", source="t", note_id="zebra")
+    memory.remember("a zebra in topic7", kind="fact", source="t", note_id="n7")
+    assert memory._keeper.index is not None
+    assert memory._keeper.index.count() == 40
+    assert {one.note.id for one in memory.recall("zebra", 2)} == {"zebra", "n7"}
+    assert memory.recall("topic7", 50)[0].note.text == "a zebra in topic7"
+    memory.close()
+    assert open_memory(exact_below=exact_below).check().indexed == 41
 
 
 # -- embedders --------------------------------------------------------------------------------

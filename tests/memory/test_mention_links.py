@@ -19,8 +19,8 @@ NOTES = {
 
 
 def linked(memory: Memory) -> set[tuple[str, str]]:
-    ids = {key: note.id for key, note in memory.truth.notes_of(range(50)).items()}
-    return {(ids[one], ids[other]) for one, other in memory.truth.links_among()}
+    ids = {key: note.id for key, note in memory.truth.notes.of(range(50)).items()}
+    return {(ids[one], ids[other]) for one, other in memory.truth.links.among()}
 
 
 @pytest.mark.parametrize("order", [["nimbus", "voyage", "other"], ["voyage", "other", "nimbus"]])

@@ -88,7 +88,7 @@ def test_a_long_note_is_one_note_found_by_each_of_its_parts_with_what_stands_bes
         assert first.beside
         assert all(one.note.id != "book" for one in rest)
     assert memory.check().is_whole
-    assert memory.check().passages == memory.truth.count_passages() > 3
+    assert memory.check().passages == memory.truth.passages.count() > 3
 
 
 def test_a_title_says_what_its_text_does_not(memory: Memory) -> None:

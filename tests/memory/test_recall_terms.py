@@ -17,6 +17,7 @@ from overlay.memory.recall import (
     LEADERS,
     LINK_DAMPING,
     TERMS,
+    Coverage,
     Evidence,
     RecallWeights,
     leaders,
@@ -73,6 +74,24 @@ def test_every_candidate_gets_every_term_within_its_bounds_under_any_weights(
         for term, value in terms.items():
             low, high = bounds.get(term, (-1, 1))
             assert low - 1e-9 <= value <= high + 1e-9, term
+
+
+@settings(deadline=None)
+@given(evidences(), weightings)
+def test_many_totals_at_once_are_to_the_last_bit_those_of_one(evidence: Evidence, weights: RecallWeights) -> None:
+    terms = score(evidence, weights)
+    assert weights.totals(terms) == {key: weights.total(one) for key, one in terms.items()}
+
+
+@settings(deadline=None)
+@given(evidences(), st.sets(KEYS))
+def test_coverage_to_which_notes_are_added_is_that_of_all_of_them(evidence: Evidence, added: set[int]) -> None:
+    fewer = replace(
+        evidence,
+        words={key: words for key, words in evidence.words.items() if key not in added},
+        places={key: place for key, place in evidence.places.items() if key not in added},
+    )
+    assert Coverage.of(evidence, Coverage.of(fewer), added) == Coverage.of(evidence)
 
 
 @settings(deadline=None)

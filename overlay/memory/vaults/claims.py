@@ -116,7 +116,7 @@ class Claims:
             run("UPDATE notes SET superseded_by = ? WHERE superseded_by = ?", (note_id, before))
             run("UPDATE notes SET source = ? WHERE id = ?", (source, note_id))
             run("UPDATE vault_files SET note_id = ?, file = ? WHERE note_id = ?", (note_id, file, before))
-            self._truth.write_journal(at, "moved", note_id)
+            self._truth.journal.write(at, "moved", note_id)
 
 
 def _json(value: object) -> str:

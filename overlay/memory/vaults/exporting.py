@@ -45,7 +45,7 @@ def export_markdown(memory: Memory, folder: Path, *, progress: Progress | None =
     """
     folder, progress = Path(folder), progress or SilentProgress()
     earlier = _earlier_files(folder)
-    total = memory.truth.count()
+    total = memory.truth.notes.count()
     files: dict[str, str] = {}
     for number, (kept, text) in enumerate(kept_notes(memory)):
         progress.step(f"writing to {folder.name}", number, total)
@@ -65,7 +65,7 @@ def export_lines(memory: Memory, file: Path, *, progress: Progress | None = None
     The file is replaced as a whole, or left as it was. Raises StorageFull.
     """
     file, progress = Path(file), progress or SilentProgress()
-    total = memory.truth.count()
+    total = memory.truth.notes.count()
     lines: list[str] = []
     for number, (kept, text) in enumerate(kept_notes(memory)):
         progress.step(f"writing {file.name}", number, total)

@@ -101,7 +101,7 @@ def _put_back(memory: Memory, notes: Sequence[tuple[str, KeptNote]]) -> None:
         with truth.transaction():
             for note_id in past[:-1]:
                 at = memory.get(note_id).valid_from
-                truth.close_note(keys[note_id], at, truth.write_journal(at, "retire", note_id))
+                truth.notes.close(keys[note_id], at, truth.journal.write(at, "retire", note_id))
         # The last one by the front door, which brings the index up to all of them.
         memory.retire(past[-1])
     with truth.transaction():
@@ -117,7 +117,7 @@ def _put_back(memory: Memory, notes: Sequence[tuple[str, KeptNote]]) -> None:
             if origins := _origins(kept, written_at):
                 truth.run("DELETE FROM sources WHERE key = ?", (keys[note_id],))
                 for source, at in origins:
-                    truth.add_source(keys[note_id], source, at)
+                    truth.notes.add_source(keys[note_id], source, at)
 
 
 def _origins(kept: KeptNote, written_at: float) -> list[tuple[str, float]]:
