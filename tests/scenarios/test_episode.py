@@ -401,9 +401,10 @@ def test_an_excluded_episode_is_not_asked_about_itself(tiny_llama: LanguageModel
 def test_quality_is_that_of_the_text_under_the_unchanged_model(
     tiny_llama: LanguageModel, steered: Intervention
 ) -> None:
-    (record,) = play(tiny_llama, script(WRITES), Arm("a", "", steered), [Unit("item-0", 0)])
-    chat = tuple(Message(one["role"], one["text"]) for one in record["messages"][:-1])
-    (scored,) = tiny_llama.score([Row(chat, options=(record["events"][0]["text"],))])
-    quality = record["quality"]
-    assert quality["own_nll"] == pytest.approx(-scored.per_token[0], abs=1e-4)
-    assert (quality["calls"], quality["unparsable"]) == (1, 0) and 0 < quality["tokens"] <= 8
+    units = [Unit(f"item-{item}", paraphrase) for item in range(2) for paraphrase in range(2)]
+    for record in play(tiny_llama, script(WRITES), Arm("treated", "", steered), units):
+        chat = tuple(Message(one["role"], one["text"]) for one in record["messages"][:-1])
+        (scored,) = tiny_llama.score([Row(chat, options=(record["events"][0]["text"],))])
+        quality = record["quality"]
+        assert quality["own_nll"] == pytest.approx(-scored.per_token[0], abs=1e-4)
+        assert (quality["calls"], quality["unparsable"]) == (1, 0) and 0 < quality["tokens"] <= 8
