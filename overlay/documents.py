@@ -1,16 +1,20 @@
-"""Documents: the YAML files that people write, read with the line of every mistake."""
+"""Documents: the YAML files that people write, begun from a template and read with the line of every mistake."""
 
 from __future__ import annotations
 
+import re
+from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from overlay.errors import DocumentError
+from overlay.errors import ArgumentError, DocumentError
 
 Location = tuple[str | int, ...]
+
+_PLACEHOLDER = "NAME"
 
 
 class Document(BaseModel):
@@ -87,6 +91,36 @@ def parse_document(text: str, schema: type[Schema], path: Path | str) -> Schema:
         raise DocumentError(
             path, first_line, _phrase(first) + others, "mend the line and run the command again"
         ) from None
+
+
+def new_document(name: str, room: str) -> str:
+    """The text of a new document: the commented `template.yaml` of a room, such as "overlay.frames", with its name.
+
+    The name stands where the template says `name: NAME`, and in the commands that it tells to run with NAME.
+    """
+    template = resources.files(room).joinpath("template.yaml").read_text(encoding="utf-8")
+    # YAML reads names such as 2026 or no as something else than text: its own writer puts those in quotes.
+    written = yaml.safe_dump(name).splitlines()[0]
+    named = template.replace(f"name: {_PLACEHOLDER}\n", f"name: {written}\n", 1)
+    return re.sub(rf"(overlay \w+ \w+) {_PLACEHOLDER}\n", rf"\1 {name}\n", named)
+
+
+def require_name(name: str, schema: type[BaseModel], what: str, rule: str) -> None:
+    """Refuse a name that no document of this schema can have in its field `name`.
+
+    Args:
+        what: is to be named, such as "a frame".
+        rule: what names have to be like, as advice.
+
+    Raises:
+        ArgumentError
+    """
+    field = schema.model_fields["name"]
+    written: Any = Annotated[field.annotation, *field.metadata]
+    try:
+        TypeAdapter(written).validate_python(name)
+    except ValidationError:
+        raise ArgumentError(f"'{name}' can't name {what}", rule) from None
 
 
 def _note_lines(node: yaml.Node, location: Location, lines: dict[Location, int], path: Path | str) -> None:

@@ -70,3 +70,15 @@ def embedder_folder() -> Path:
     source = resolve_embedder("minilm-l6-v2", pull=True)
     assert source.path is not None
     return source.path
+
+
+@pytest.fixture(scope="session")
+def built_home(tmp_path_factory: pytest.TempPathFactory, embedder_folder: Path, tiny_llama: Any) -> Path:
+    """A toy home with its axis built and its notes read: made once, and copied by each test that lives in it."""
+    from toy_home import create_toy_home
+
+    from overlay.agent import Agent
+
+    home = create_toy_home(tmp_path_factory.mktemp("toy") / "home", embedder_folder)
+    Agent.open(home, model=tiny_llama).close()
+    return home.folder

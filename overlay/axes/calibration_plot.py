@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from overlay.axes.axis import Axis
 from overlay.axes.calibration import Calibration
@@ -13,10 +11,12 @@ from overlay.axes.coherence import SURPRISE_FACTOR
 from overlay.axes.layer_sweep import LayerSweep, as_spans
 from overlay.axes.random_comparison import Part, RandomComparison
 from overlay.axes.response import OWN, DoseResponse, Effect
+from overlay.plots import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, SKY, VERMILION, FileFormat, drawn
 
-# Okabe and Ito's colours, told apart under every common colour blindness; lines of groups differ in marks as well.
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#E69F00", "#56B4E9"
-INK, GREY, PALE = "#20262d", "#68717c", "#d5d9de"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Lines of groups differ in marks as well as in colours.
 GROUP_COLOURS = (VERMILION, GREEN, PURPLE, ORANGE, SKY, "#8c6d1f")
 GROUP_MARKS = ("s", "^", "D", "v", "P", "X")
 
@@ -25,57 +25,34 @@ RANDOM_LOOKS = {"norm": ("#b9bfc6", "--", "same dose"), "volatility": ("#868e97"
 DOSE = "dose (fraction of the residual norm)"
 CHANGE = "nats per token"
 
-_SETTINGS = {
-    # Letters as shapes: the file looks the same wherever it is opened.
-    "svg.fonttype": "path",
-    "text.parse_math": False,
-    "svg.hashsalt": "calibration",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+_GRIDS = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": PALE,
     "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
+    # Legends stand above their panels, under the titles.
+    "figure.constrained_layout.h_pad": 0.12,
+    "figure.constrained_layout.w_pad": 0.1,
 }
 
 
-def draw_calibration(axis: Axis, file_format: Literal["svg", "png"]) -> bytes:
+def draw_calibration(axis: Axis, file_format: FileFormat) -> bytes:
     """The plot as the content of a file. Panels of what was not measured say so."""
-    import matplotlib
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    return drawn("calibration", lambda figure: _draw(figure, axis), (11, 12.6), file_format, _GRIDS)
 
+
+def _draw(figure: Figure, axis: Axis) -> None:
     found = axis.calibration
-    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(11, 12.6), layout=ConstrainedLayoutEngine(h_pad=0.12, w_pad=0.1))
-        panels = figure.subplots(3, 2).flatten()
-        _draw_groups(panels[0], found.response, found)
-        _draw_random(panels[1], found, "specific", "B  Own texts minus the other groups")
-        _draw_random(panels[2], found, "own", "C  Own texts")
-        _draw_costs(panels[3], found)
-        _draw_coherence(panels[4], found)
-        _draw_sweep(panels[5], found.sweep)
-        proof = "" if axis.proven else " (unproven)"
-        title = f"{axis.name} on {axis.model_name}: what doses do, cost, and where{proof}"
-        figure.suptitle(title, fontsize=12, x=0.01, ha="left")
-        buffer = io.BytesIO()
-        metadata = {"Date": None} if file_format == "svg" else {"Software": None}
-        figure.savefig(buffer, format=file_format, dpi=110, metadata=metadata)
-    return buffer.getvalue()
+    panels = figure.subplots(3, 2).flatten()
+    _draw_groups(panels[0], found.response, found)
+    _draw_random(panels[1], found, "specific", "B  Own texts minus the other groups")
+    _draw_random(panels[2], found, "own", "C  Own texts")
+    _draw_costs(panels[3], found)
+    _draw_coherence(panels[4], found)
+    _draw_sweep(panels[5], found.sweep)
+    proof = "" if axis.proven else " (unproven)"
+    title = f"{axis.name} on {axis.model_name}: what doses do, cost, and where{proof}"
+    figure.suptitle(title, fontsize=12, x=0.01, ha="left")
 
 
 def _legend(axes: Any, columns: int) -> None:

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from overlay.cli.console import HERE, HomeOption, JsonOption, console_progress, new_table, print_table
+from overlay.cli.mistakes import Mistake, mistakes_of, tell_checked
+from overlay.cli.written_files import OutOption, begin_file, write_file, write_or_print
 
 if TYPE_CHECKING:
-    from overlay.errors import DocumentError
     from overlay.frames import CueMatch, Effects, FrameGraph, FrameTurn, LearnedWeights
     from overlay.home import Home
-
-MISTAKEN = 2
-"""The exit code when a frame has mistakes, as for every written file."""
-
-"""In a home's .overlay: what links have learned, and what nearness means with its embedder."""
 
 SHOWN_LEFT_OUT = 5
 """Notes and frames left out that `weigh` prints; --json lists them all."""
@@ -27,12 +22,7 @@ SHOWN_LEFT_OUT = 5
 SHOWN = 0.05
 """A trace leaves out frames with less energy that no cue woke."""
 
-_ALSO = re.compile(r"\n  also line (\d+): ")
-_UNKNOWN_KEY = re.compile(r"'([^']*)' is not a known key")
-
 app = typer.Typer(help="Check, start, draw and trace reasoning frames.", no_args_is_help=True)
-
-OutOption = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it there instead of printing it.")]
 
 
 @app.command("check", epilog="Examples: overlay frames check · overlay frames check memory/frames/ledger.yaml --json")
@@ -51,38 +41,26 @@ def frames_check(
     from overlay.documents import read_document
     from overlay.errors import DocumentError
     from overlay.frames import Frame, read_frames
+    from overlay.frames.schema import frame_schema
 
     known: dict[str, Any] = {}
     if files:
         paths = list(files)
     else:
         paths, known = _of_home(home)
-    found: dict[Path, list[dict[str, Any]]] = {path: [] for path in paths}
+    found: dict[str, list[Mistake]] = {str(path): [] for path in paths}
     for path in paths:
         try:
             read_document(path, Frame)
         except DocumentError as error:
-            found[path] = _mistakes(error)
+            found[str(path)] = mistakes_of(error, frame_schema())
     if not any(found.values()):
         for folder in dict.fromkeys(path.parent for path in paths):
             try:
                 read_frames(folder, **known)
             except DocumentError as error:
-                found.setdefault(error.path, []).extend(_mistakes(error))
-    wrong = sum(bool(mistakes) for mistakes in found.values())
-    if as_json:
-        rows = [{"file": str(path), "ok": not mistakes, "mistakes": mistakes} for path, mistakes in found.items()]
-        print(json.dumps(rows, ensure_ascii=False))
-    else:
-        for mistakes in found.values():
-            for one in mistakes:
-                expected = f"; expected: {one['expected']}" if one["expected"] else ""
-                print(f"{_place(one['file'], one['line'])}: {one['problem']}{expected}")
-                if one["next_step"]:
-                    print(f"  -> {one['next_step']}")
-        print(f"{len(found)} frames, {wrong} with mistakes" if wrong else f"{len(found)} frames: OK")
-    if wrong:
-        raise typer.Exit(MISTAKEN)
+                found.setdefault(str(error.path), []).extend(mistakes_of(error, frame_schema()))
+    tell_checked(found, "frames", as_json=as_json)
 
 
 def _of_home(folder: Path) -> tuple[list[Path], dict[str, Any]]:
@@ -97,32 +75,6 @@ def _of_home(folder: Path) -> tuple[list[Path], dict[str, Any]]:
     return sorted(home.frames.glob("*.yaml")), known
 
 
-def _mistakes(error: DocumentError) -> list[dict[str, Any]]:
-    """Each mistake by itself, with the keys that may stand where an unknown one stands."""
-    import difflib
-
-    from overlay.frames.schema import frame_schema
-    from overlay.scenarios.schema import known_keys
-
-    first, *others = _ALSO.split(error.problem.removeprefix(f"{_place(error.path, error.line)}: "))
-    listed = []
-    for line, problem in [(error.line, first), *zip(map(int, others[::2]), others[1::2], strict=True)]:
-        expected = ""
-        if unknown := _UNKNOWN_KEY.fullmatch(problem):
-            keys = known_keys(frame_schema(), unknown[1])
-            near = difflib.get_close_matches(unknown[1].rpartition(".")[2], keys, 1)
-            expected = (f"'{near[0]}', or another of " if near else "one of ") + ", ".join(keys) if keys else ""
-        listed.append(
-            {"file": str(error.path), "line": line, "problem": problem, "expected": expected, "next_step": ""}
-        )
-    listed[-1]["next_step"] = error.next_step
-    return listed
-
-
-def _place(file: Path | str, line: int | None) -> str:
-    return str(file) if line is None else f"{file}:{line}"
-
-
 @app.command("new", epilog="Example: overlay frames new shorter_way")
 def frames_new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits, - and _.")],
@@ -132,15 +84,12 @@ def frames_new(
     home: HomeOption = HERE,
 ) -> None:
     """Write a frame to start from: explained line by line, and without mistakes as it stands."""
-    from overlay.errors import ArgumentError
     from overlay.frames.template import new_frame
     from overlay.home import Home
 
     text = new_frame(name)
     path = (Home.open(home).frames if to is None else to) / f"{name}.yaml"
-    if path.exists():
-        raise ArgumentError(f"{path} is there already, and was left as it is", "choose another name or folder")
-    _write(path, text)
+    begin_file(path, text)
     print(f"{path}: change it, then run `overlay frames check`")
 
 
@@ -150,25 +99,10 @@ def frames_schema(out: OutOption = None) -> None:
 
     A frame names it in its first line: # yaml-language-server: $schema=../frame.schema.json
     """
+    from overlay.document_schema import schema_text
     from overlay.frames.schema import frame_schema
-    from overlay.scenarios.schema import write_schema
 
-    text = write_schema(frame_schema())
-    if out is None:
-        print(text, end="")
-    else:
-        _write(out, text)
-        print(out)
-
-
-def _write(path: Path, text: str) -> None:
-    from overlay.errors import ArgumentError
-    from overlay.records import write_record
-
-    try:
-        write_record(path, text)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        raise ArgumentError(f"{path} can't be written: {error.strerror}", "choose a place you may write to") from error
+    write_or_print(schema_text(frame_schema()), out)
 
 
 @app.command(
@@ -192,9 +126,9 @@ def frames_show(
     causes = {one["name"]: one["cause"] for one in record["frames"] if one["cause"]}
     when = f"turn {record['number']} of {record['session']}" if "number" in record else ""
     if html is not None:
-        _write(html, as_page(graph, energies, learned, causes=causes, when=when))
+        write_file(html, as_page(graph, energies, learned, causes=causes, when=when))
     if dot is not None:
-        _write(dot, as_dot(graph, energies, learned))
+        write_file(dot, as_dot(graph, energies, learned))
     links = graph.links(learned)
     active = [one.frame.name for one in graph.active(energies)]
     if as_json:

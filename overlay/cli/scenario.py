@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from overlay.cli.console import HERE, DTypeOption, HomeOption, JsonOption, console_progress, new_table, print_table
+from overlay.cli.mistakes import MISTAKEN, mistakes_of, print_mistakes
+from overlay.cli.written_files import begin_file, write_or_print
 
 if TYPE_CHECKING:
-    from overlay.errors import DocumentError
     from overlay.scenarios.detectors import CheckedRate, Detector, DetectorCheck, Instruments
     from overlay.scenarios.outline import Outline
-    from overlay.scenarios.statistics import Interval, Power, PowerPlan, SmallestPlan
-
-MISTAKEN = 2
-"""The exit code when a script has mistakes, as for every written file."""
+    from overlay.statistics import Interval, Power, PowerPlan, SmallestPlan
 
 USUAL_ITEMS = 8
 USUAL_PARAPHRASES = 4
 """The size of a scenario that nobody described: that of the stock ones."""
-
-_ALSO = re.compile(r"\n  also line (\d+): ")
-_UNKNOWN_KEY = re.compile(r"'([^']*)' is not a known key")
 
 app = typer.Typer(help="Check, start and plan scenario scripts.", no_args_is_help=True)
 
@@ -45,6 +39,7 @@ def scenario_check(
     from dataclasses import asdict
 
     from overlay.errors import DocumentError
+    from overlay.scenarios import schema
     from overlay.scenarios.outline import outline
     from overlay.scenarios.script import read_scenario
 
@@ -53,10 +48,13 @@ def scenario_check(
         try:
             found = outline(read_scenario(path))
         except DocumentError as error:
-            mistakes = _mistakes(error, path)
-            listed.append({"file": str(path), "ok": False, "mistakes": mistakes, "next_step": error.next_step})
+            broken = schema.scenario_schema() if error.path == path else schema.exposure_schema()
+            mistakes = mistakes_of(error, broken)
+            # A script ends at its first error: what to do next is the file's.
+            rows = [{key: value for key, value in asdict(one).items() if key != "next_step"} for one in mistakes]
+            listed.append({"file": str(path), "ok": False, "mistakes": rows, "next_step": error.next_step})
             if not as_json:
-                _print_mistakes(mistakes, error.next_step)
+                print_mistakes(mistakes)
         else:
             listed.append({"file": str(path), "ok": True, "mistakes": [], "outline": asdict(found)})
             if not as_json:
@@ -68,40 +66,6 @@ def scenario_check(
         print(f"{len(files)} scripts, {wrong} with mistakes")
     if wrong:
         raise typer.Exit(MISTAKEN)
-
-
-def _mistakes(error: DocumentError, script: Path) -> list[dict[str, Any]]:
-    """Each mistake by itself, with the keys that may stand where an unknown one stands."""
-    import difflib
-
-    from overlay.scenarios.schema import exposure_schema, known_keys, scenario_schema
-
-    schema = scenario_schema() if error.path == script else exposure_schema()
-    first, *others = _ALSO.split(error.problem.removeprefix(f"{_place(error.path, error.line)}: "))
-    found = [(error.line, first), *zip(map(int, others[::2]), others[1::2], strict=True)]
-    listed = []
-    for line, problem in found:
-        expected = ""
-        if unknown := _UNKNOWN_KEY.fullmatch(problem):
-            keys = known_keys(schema, unknown[1])
-            near = difflib.get_close_matches(unknown[1].rpartition(".")[2], keys, 1)
-            expected = (f"'{near[0]}', or another of " if near else "one of ") + ", ".join(keys) if keys else ""
-        listed.append({"file": str(error.path), "line": line, "problem": problem, "expected": expected})
-    return listed
-
-
-def _print_mistakes(mistakes: list[dict[str, Any]], next_step: str) -> None:
-    for one in mistakes:
-        print(
-            f"{_place(one['file'], one['line'])}: {one['problem']}"
-            + (f"; expected: {one['expected']}" if one["expected"] else "")
-        )
-    if next_step:
-        print(f"  -> {next_step}")
-
-
-def _place(file: Path | str, line: int | None) -> str:
-    return str(file) if line is None else f"{file}:{line}"
 
 
 def _print_outline(path: Path, found: Outline) -> None:
@@ -127,15 +91,11 @@ def scenario_new(
     to: Annotated[Path, typer.Option(metavar="FOLDER", help="Where to write it; made if it isn't there.")] = HERE,
 ) -> None:
     """Write a script to start from: explained line by line, and without mistakes as it stands."""
-    from overlay.errors import ArgumentError
-    from overlay.records import write_record
     from overlay.scenarios.schema import SCENARIO_FILE
     from overlay.scenarios.template import new_script
 
     script, path = new_script(name), to / f"{name}.yaml"
-    if path.exists():
-        raise ArgumentError(f"{path} is there already, and was left as it is", "choose another name or folder")
-    _write(path, script, write_record)
+    begin_file(path, script)
     print(f"{path}: change it, then run `overlay scenario check {path}`")
     if not (to / SCENARIO_FILE).exists():
         print(f"So that editors complete it: overlay scenario schema --out {to / SCENARIO_FILE}")
@@ -154,24 +114,10 @@ def scenario_schema(
 
     A script names it in its first line: # yaml-language-server: $schema=scenario.schema.json
     """
-    from overlay.records import write_record
+    from overlay.document_schema import schema_text
     from overlay.scenarios import schema
 
-    text = schema.write_schema(schema.exposure_schema() if exposures else schema.scenario_schema())
-    if out is None:
-        print(text, end="")
-        return
-    _write(out, text, write_record)
-    print(out)
-
-
-def _write(path: Path, text: str, write: Any) -> None:
-    from overlay.errors import ArgumentError
-
-    try:
-        write(path, text)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        raise ArgumentError(f"{path} can't be written: {error.strerror}", "choose a place you may write to") from error
+    write_or_print(schema_text(schema.exposure_schema() if exposures else schema.scenario_schema()), out)
 
 
 @app.command(
@@ -202,7 +148,7 @@ def scenario_power(
     Simulated runs go through the very tests that judge real ones. The numbers that you assume about the world
     (base rate, effect, spreads, likeness) decide the answer: take them from an earlier run where there is one.
     """
-    from overlay.scenarios.statistics import PowerPlan, estimate_power, smallest_plan
+    from overlay.statistics import PowerPlan, estimate_power, smallest_plan
 
     from_file = (USUAL_ITEMS, USUAL_PARAPHRASES) if file is None else _planned(file)
     plan = PowerPlan(
@@ -240,7 +186,7 @@ def _planned(file: Path) -> tuple[int, int]:
 
 def _earliest_stop(plan: PowerPlan) -> int | None:
     """After how many pairs in one direction a run may stop early; None when the plan has too few."""
-    from overlay.scenarios.statistics import sequential_evidence
+    from overlay.statistics import sequential_evidence
 
     pairs = plan.items if plan.scenarios == 1 else plan.scenarios
     return sequential_evidence([False] * pairs, [True] * pairs).crossed_after
@@ -369,17 +315,12 @@ def _instruments(
 
 
 def _check_document(check: DetectorCheck) -> dict[str, Any]:
-    def figures(rate: CheckedRate | None) -> dict[str, Any] | None:
-        if rate is None:
-            return None
-        return {"rate": rate.rate, "interval": [rate.interval.low, rate.interval.high], "n": rate.n}
-
     return {
         "name": check.detector,
         "kind": check.kind,
         "exact": check.exact,
-        "sensitivity": figures(check.sensitivity),
-        "specificity": figures(check.specificity),
+        "sensitivity": check.sensitivity and check.sensitivity.to_json(),
+        "specificity": check.specificity and check.specificity.to_json(),
         "mistakes": [{"text": one.text, "fires": one.fires} for one in check.mistakes],
         "excluded": [{"text": one.text, "reason": reason} for one, reason in check.excluded],
     }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from overlay.errors import ArgumentError, RecordDamaged
 from overlay.records import storage_errors
-from overlay.scenarios.statistics import wilson
+from overlay.statistics import wilson
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog, EvalResults, EvalSample, EvalScore

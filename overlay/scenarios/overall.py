@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from overlay.errors import ArgumentError
-from overlay.scenarios.statistics import cluster_bootstrap, holm, sign_flip
 from overlay.scenarios.verdict import SIGNIFICANCE, p_value
+from overlay.statistics import cluster_bootstrap, holm, sign_flip
 
 TWIN = "_ru"
 """How the name of a scenario's Russian version ends."""

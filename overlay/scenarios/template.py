@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
-import yaml
-from pydantic import TypeAdapter, ValidationError
-
-from overlay.errors import ArgumentError
-from overlay.scenarios.world import Name
-
-_PLACEHOLDER = "NAME"
+from overlay.documents import new_document, require_name
+from overlay.scenarios.script import Scenario
 
 
 def new_script(name: str) -> str:
-    """The text of a new script.
-
-    Raises:
-        ArgumentError: a scenario can't have this name.
-    """
-    try:
-        TypeAdapter(Name).validate_python(name)
-    except ValidationError:
-        raise ArgumentError(
-            f"'{name}' can't name a scenario",
-            "use small letters, digits, - and _, with a letter or a digit first, such as night_shift",
-        ) from None
-    template = resources.files("overlay.scenarios").joinpath("template.yaml").read_text(encoding="utf-8")
-    # YAML reads names such as 2026 or no as something else than text: its own writer puts those in quotes.
-    written = yaml.safe_dump(name).splitlines()[0]
-    return template.replace(f"name: {_PLACEHOLDER}\n", f"name: {written}\n", 1)
+    """The text of a new script. Raises ArgumentError when a scenario can't have this name."""
+    rule = "use small letters, digits, - and _, with a letter or a digit first, such as night_shift"
+    require_name(name, Scenario, "a scenario", rule)
+    return new_document(name, "overlay.scenarios")

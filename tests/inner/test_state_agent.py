@@ -40,14 +40,6 @@ class Clock:
         return self.now
 
 
-@pytest.fixture(scope="module")
-def built_home(tmp_path_factory: pytest.TempPathFactory, embedder_folder: Path, tiny_llama: Any) -> Path:
-    """A toy home with its axis built and its notes read: made once, copied for each test."""
-    home = create_toy_home(tmp_path_factory.mktemp("toy") / "home", embedder_folder)
-    Agent.open(home, model=tiny_llama).close()
-    return home.folder
-
-
 Opening = Callable[..., AbstractContextManager[Agent]]
 
 

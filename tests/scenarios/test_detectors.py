@@ -37,9 +37,9 @@ from overlay.scenarios.detectors import (
 )
 from overlay.scenarios.detectors.rubric import score_judgement, score_task_break
 from overlay.scenarios.expression import Value
-from overlay.scenarios.statistics import Validation, rogan_gladen, wilson
 from overlay.scenarios.transcript import Event, Transcript
 from overlay.scenarios.world import Entry
+from overlay.statistics import Validation, rogan_gladen, wilson
 
 NOTHING_AT_HAND = Instruments()
 

@@ -22,7 +22,8 @@ from overlay.scenarios.evidence import rehearse, simulate_power, weigh
 from overlay.scenarios.evidence.excerpts import divergence
 from overlay.scenarios.evidence.rehearsal import judge_margins, simulate_records
 from overlay.scenarios.script import Scenario
-from overlay.scenarios.statistics import (
+from overlay.scenarios.verdict import LEAST_DIRECTIONS, Check
+from overlay.statistics import (
     PowerPlan,
     benjamini_hochberg,
     holm,
@@ -30,7 +31,6 @@ from overlay.scenarios.statistics import (
     sign_flip,
     wilson,
 )
-from overlay.scenarios.verdict import LEAST_DIRECTIONS, Check
 
 ITEMS, WORDINGS = 8, 3
 COST = Volatility(0.1, 0.2)

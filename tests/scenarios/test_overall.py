@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from overlay.errors import ArgumentError
 from overlay.scenarios.overall import overall
-from overlay.scenarios.statistics import holm, sign_flip
+from overlay.statistics import holm, sign_flip
 
 Result = dict[str, Any]
 

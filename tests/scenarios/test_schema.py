@@ -15,10 +15,11 @@ from jsonschema import Draft7Validator
 from pydantic import ValidationError
 from toy_scenario import toy_scenario
 
+from overlay.document_schema import known_keys, schema_text
 from overlay.documents import parse_document
 from overlay.errors import ArgumentError
 from overlay.scenarios import Scenario, read_scenario
-from overlay.scenarios.schema import exposure_schema, known_keys, scenario_schema, write_schema
+from overlay.scenarios.schema import exposure_schema, scenario_schema
 from overlay.scenarios.script import ExposureFile, Item
 from overlay.scenarios.template import new_script
 
@@ -90,7 +91,7 @@ def test_the_published_schemas_are_those_of_the_code() -> None:
         ROOT / "scenarios" / "exposures" / "exposure.schema.json": exposure_schema(),
     }
     for path, schema in published.items():
-        assert path.read_text(encoding="utf-8") == write_schema(schema), "overlay scenario schema --out writes it again"
+        assert path.read_text(encoding="utf-8") == schema_text(schema), "overlay scenario schema --out writes it again"
         assert "$id" not in schema and schema["title"]
         Draft7Validator.check_schema(schema)
 
@@ -214,4 +215,4 @@ def test_a_name_that_no_scenario_can_have_is_refused(name: str) -> None:
 
 
 def test_a_schema_is_one_json_document() -> None:
-    assert json.loads(write_schema(scenario_schema())) == scenario_schema()
+    assert json.loads(schema_text(scenario_schema())) == scenario_schema()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from overlay.model import Message
 from overlay.scenarios.detectors.detection import detect
 from overlay.scenarios.detectors.document import MECHANICAL, Detector, Labelled, SimilarityDetector
 from overlay.scenarios.detectors.instruments import Instruments
-from overlay.scenarios.statistics import CorrectedRate, Interval, Validation, rogan_gladen, wilson
 from overlay.scenarios.transcript import Event, Transcript
+from overlay.statistics import CorrectedRate, Interval, Validation, rogan_gladen, wilson
 
 READS_ACTS = "this detector reads acts, not texts"
 ITS_OWN = "the detector is made of this very text: it proves nothing"
@@ -28,6 +29,10 @@ class CheckedRate:
     def rate(self) -> float:
         """The share on which it was right."""
         return self.right / self.n
+
+    def to_json(self) -> dict[str, Any]:
+        """The share, its interval and the number of examples, as results and commands give them."""
+        return {"rate": self.rate, "interval": [self.interval.low, self.interval.high], "n": self.n}
 
 
 @dataclass(frozen=True)

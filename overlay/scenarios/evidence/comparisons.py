@@ -8,7 +8,7 @@ import numpy as np
 
 from overlay.scenarios.evidence.summaries import rate_p
 from overlay.scenarios.evidence.units import Units, bounds, by_item, changes
-from overlay.scenarios.statistics import (
+from overlay.statistics import (
     benjamini_hochberg,
     holm,
     paired_difference,

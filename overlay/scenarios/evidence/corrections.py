@@ -11,7 +11,7 @@ from overlay.scenarios.evidence.units import Units
 from overlay.scenarios.verdict import Check
 
 if TYPE_CHECKING:
-    from overlay.scenarios.detectors import CheckedRate, DetectorCheck
+    from overlay.scenarios.detectors import DetectorCheck
 
 
 def detector_rows(units: Units, checks: Mapping[str, DetectorCheck]) -> dict[str, dict[str, Any]]:
@@ -22,8 +22,8 @@ def detector_rows(units: Units, checks: Mapping[str, DetectorCheck]) -> dict[str
     return {
         detector.name: {
             "kind": detector.kind,
-            "sensitivity": _rate(check.sensitivity) if check else None,
-            "specificity": _rate(check.specificity) if check else None,
+            "sensitivity": check and check.sensitivity and check.sensitivity.to_json(),
+            "specificity": check and check.specificity and check.specificity.to_json(),
             "corrected": _corrected(units, detector.name, check) if check else None,
         }
         for detector in units.scenario.detectors
@@ -42,12 +42,6 @@ def detector_gate(units: Units, checks: Mapping[str, DetectorCheck]) -> list[Che
     except ArgumentError as error:
         return [Check("the detector tells", False, error.problem)]
     return [Check("the detector tells", True, told)]
-
-
-def _rate(found: CheckedRate | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {"rate": found.rate, "interval": [found.interval.low, found.interval.high], "n": found.n}
 
 
 def _corrected(units: Units, detector: str, check: DetectorCheck) -> dict[str, Any] | None:

@@ -6,9 +6,9 @@ from typing import Any
 
 from overlay.scenarios.evidence.summaries import values_of
 from overlay.scenarios.evidence.units import Units, bounds, by_item, mean, shifts
-from overlay.scenarios.statistics import dose_trend
-from overlay.scenarios.statistics.doses import LEAST_DOSES
 from overlay.scenarios.verdict import Measure
+from overlay.statistics import dose_trend
+from overlay.statistics.doses import LEAST_DOSES
 
 FACTORS = {"reversed": -1.0, "sham": 0.0, "dose_0.5": 0.5, "treated": 1.0, "dose_1.5": 1.5}
 """Arms along the dose, as multiples of the treated one, rising."""

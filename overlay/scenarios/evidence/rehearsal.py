@@ -16,8 +16,8 @@ from overlay.scenarios.cells import Arm, Record
 from overlay.scenarios.evidence.units import Units
 from overlay.scenarios.evidence.weighing import decide
 from overlay.scenarios.script import Scenario
-from overlay.scenarios.statistics import Interval, Power, PowerPlan, estimate_power, wilson
 from overlay.scenarios.verdict import Verdict
+from overlay.statistics import Interval, Power, PowerPlan, estimate_power, wilson
 
 DIRECTIONS = 8
 WOBBLE = 0.05

@@ -9,8 +9,8 @@ from typing import Any
 from overlay.errors import ArgumentError
 from overlay.scenarios.cells import Record
 from overlay.scenarios.evidence.units import Units, bounds, by_item, mean, rise
-from overlay.scenarios.statistics import Equivalence, equivalence_of_means, equivalence_of_rates, holm
 from overlay.scenarios.verdict import SIGNIFICANCE, VerdictKind, p_value
+from overlay.statistics import Equivalence, equivalence_of_means, equivalence_of_rates, holm
 
 RATE_MARGIN = 0.2
 """The smallest change of the share of admissions that would matter."""

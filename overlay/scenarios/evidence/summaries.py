@@ -10,8 +10,8 @@ import numpy as np
 
 from overlay.scenarios.cells import Arm
 from overlay.scenarios.evidence.units import Pair, Units, bounds, by_item, changes, mean, shifts
-from overlay.scenarios.statistics import boschloo, mcnemar_exact, rank_among, sign_flip, wilson
 from overlay.scenarios.verdict import LEAST_DIRECTIONS, Measure
+from overlay.statistics import boschloo, mcnemar_exact, rank_among, sign_flip, wilson
 
 LEVELS = (("base", "base"), ("topic", "topic"), ("prompted", "prompted"), ("adapter", "adapter"), ("treated", "state"))
 """Arms by level of influence, 0 to 4, and what each level is called."""

@@ -12,7 +12,7 @@ import numpy as np
 from overlay.errors import ArgumentError
 from overlay.scenarios.cells import Arm, Record
 from overlay.scenarios.script import Scenario
-from overlay.scenarios.statistics import cluster_bootstrap, mcnemar_exact
+from overlay.statistics import cluster_bootstrap, mcnemar_exact
 
 Key = tuple[str, int, int, int]
 """Item, paraphrase, seed, repeat: what pairs a unit of one arm with that of another."""

@@ -24,8 +24,8 @@ from overlay.scenarios.evidence.summaries import (
 from overlay.scenarios.evidence.units import Units, by_item, mean, rise
 from overlay.scenarios.evidence.validity import gates, prompts_identical, sham_identical, validity_rows
 from overlay.scenarios.script import Scenario
-from overlay.scenarios.statistics import sign_flip
 from overlay.scenarios.verdict import SIGNIFICANCE, Check, Effect, Measure, Rival, Verdict, judge
+from overlay.statistics import sign_flip
 
 if TYPE_CHECKING:
     from overlay.scenarios.detectors import DetectorCheck

@@ -6,12 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from overlay.plots import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, VERMILION
 from overlay.scenarios.report.numbers import number, p_value, pair
-
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#AA4499", "#E69F00", "#56B4E9"
-"""Okabe and Ito's colours, told apart under every common colour blindness; controls are greys."""
-
-INK, GREY, PALE = "#20262d", "#68717c", "#d5d9de"
 
 MEANING = {
     "base": "the unchanged model",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from overlay.scenarios.report.arms import BLUE, COLOUR, GREY, INK, VERMILION, ReportedArm
+from overlay.plots import BLUE, GREY, INK, VERMILION
+from overlay.scenarios.report.arms import COLOUR, ReportedArm
 from overlay.scenarios.report.numbers import (
     number,
     p_value,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
-from overlay.scenarios.report.arms import GREY, INK, PALE
+from overlay.plots import GREY, INK, PALE, plotting, saved
 
 
 @dataclass(frozen=True)
@@ -52,36 +51,15 @@ def _plot(
     draw: Callable[[Any, Sequence[Drawn], Canvas], float],
     canvas: Canvas,
 ) -> Markup:
-    import warnings
-
-    import matplotlib
     from matplotlib.figure import Figure
 
-    settings = {
-        "svg.fonttype": "none",
-        # Labels are other people's text: a dollar sign in one is not mathematics.
-        "text.parse_math": False,
-        "svg.hashsalt": name,
-        "font.size": 9,
-        "axes.edgecolor": GREY,
-        "axes.labelcolor": INK,
-        "text.color": INK,
-        "xtick.color": GREY,
-        "ytick.color": GREY,
-        "xtick.labelcolor": INK,
-        "ytick.labelcolor": INK,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        # The reader's browser has the letters that the measuring font lacks.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    # In a page, text stays text: the reader can search it, and the browser has the letters.
+    with plotting(name, {"svg.fonttype": "none", "legend.fontsize": "medium"}):
         figure = Figure()
         height = draw(figure.add_subplot(), rows, canvas)
         figure.set_size_inches(canvas.width, height)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return _inline(buffer.getvalue(), f"{name}-{canvas.name}-", title, canvas.name)
+        svg = saved(figure, "svg", transparent=True)
+    return _inline(svg, f"{name}-{canvas.name}-", title, canvas.name)
 
 
 def _inline(svg: bytes, prefix: str, title: str, css_class: str) -> Markup:

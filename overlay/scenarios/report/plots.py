@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from overlay.scenarios.report.arms import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, SKY, VERMILION, ReportedArm
+from overlay.plots import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, SKY, VERMILION
+from overlay.scenarios.report.arms import ReportedArm
 from overlay.scenarios.report.canvas import (
     WIDE,
     Canvas,

@@ -8,7 +8,7 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from overlay.scenarios.statistics.arguments import check_p_values
+from overlay.statistics.arguments import check_p_values
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from overlay.scenarios.statistics.arguments import check_significance, pair_outcomes
+from overlay.statistics.arguments import check_significance, pair_outcomes
 
 _PRIOR = 0.5
 """The bet's Beta(1/2, 1/2) start (Krichevsky and Trofimov): seven one-way pairs in a row reach e = 20."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from overlay.scenarios.statistics import (
+from overlay.statistics import (
     Interval,
     PowerPlan,
     Validation,
@@ -32,7 +32,7 @@ from overlay.scenarios.statistics import (
     sign_flip,
     wilson,
 )
-from overlay.scenarios.statistics.clusters import sign_flips
+from overlay.statistics.clusters import sign_flips
 
 SIZES = (16, 40, 60)
 DRAWS = 20_000

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from overlay.errors import ArgumentError
-from overlay.scenarios.statistics.arguments import check_confidence, check_count
-from overlay.scenarios.statistics.interval import Interval
+from overlay.statistics.arguments import check_confidence, check_count
+from overlay.statistics.interval import Interval
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overlay.errors import ArgumentError
-from overlay.scenarios.statistics.arguments import check_confidence, pair_outcomes
-from overlay.scenarios.statistics.interval import Interval
+from overlay.statistics.arguments import check_confidence, pair_outcomes
+from overlay.statistics.interval import Interval
 
 Counts = NDArray[np.int64]
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overlay.errors import ArgumentError
-from overlay.scenarios.statistics.arguments import finite
+from overlay.statistics.arguments import finite
 
 LEAST_DOSES = 4
 """Three points fit almost any curve; a trend over four has to be more than one lucky step."""

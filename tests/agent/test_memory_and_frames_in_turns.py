@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from toy_home import create_fading_home, create_toy_home
+from toy_home import create_fading_home
 
 from overlay.agent import Agent, prepare_mind
 from overlay.errors import DocumentError
@@ -24,24 +23,6 @@ pytestmark = pytest.mark.real
 
 COUNTING = "How much is left, and how long will our supplies last?"
 BOTH = "How much is left, who pays for this, and how would they see it from their side?"
-
-
-@pytest.fixture(scope="module")
-def built_home(tmp_path_factory: pytest.TempPathFactory, embedder_folder: Path, tiny_llama: Any) -> Path:
-    home = create_toy_home(tmp_path_factory.mktemp("toy") / "home", embedder_folder)
-    Agent.open(home, model=tiny_llama).close()
-    return home.folder
-
-
-@pytest.fixture
-def home(built_home: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(built_home, tmp_path / "home"))
-
-
-@pytest.fixture
-def agent(home: Path, tiny_llama: Any) -> Iterator[Agent]:
-    with Agent.open(home, model=tiny_llama) as opened:
-        yield opened
 
 
 def rewrite(home: Path, frame: str, **changes: Any) -> None:

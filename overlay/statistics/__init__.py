@@ -9,17 +9,17 @@ second to load).
 
 from __future__ import annotations
 
-from overlay.scenarios.statistics.clusters import cluster_bootstrap, sign_flip
-from overlay.scenarios.statistics.controls import rank_among
-from overlay.scenarios.statistics.doses import DoseTrend, dose_trend
-from overlay.scenarios.statistics.equivalence import Equivalence, equivalence_of_means, equivalence_of_rates
-from overlay.scenarios.statistics.families import benjamini_hochberg, holm
-from overlay.scenarios.statistics.groups import Boschloo, boschloo
-from overlay.scenarios.statistics.interval import Interval
-from overlay.scenarios.statistics.pairs import Difference, McNemar, mcnemar_exact, paired_difference
-from overlay.scenarios.statistics.power import Power, PowerPlan, SmallestPlan, estimate_power, smallest_plan
-from overlay.scenarios.statistics.rates import CorrectedRate, Validation, rogan_gladen, wilson
-from overlay.scenarios.statistics.sequential import SequentialEvidence, sequential_evidence
+from overlay.statistics.clusters import cluster_bootstrap, sign_flip
+from overlay.statistics.controls import rank_among
+from overlay.statistics.doses import DoseTrend, dose_trend
+from overlay.statistics.equivalence import Equivalence, equivalence_of_means, equivalence_of_rates
+from overlay.statistics.families import benjamini_hochberg, holm
+from overlay.statistics.groups import Boschloo, boschloo
+from overlay.statistics.interval import Interval
+from overlay.statistics.pairs import Difference, McNemar, mcnemar_exact, paired_difference
+from overlay.statistics.power import Power, PowerPlan, SmallestPlan, estimate_power, smallest_plan
+from overlay.statistics.rates import CorrectedRate, Validation, rogan_gladen, wilson
+from overlay.statistics.sequential import SequentialEvidence, sequential_evidence
 
 __all__ = [
     "Boschloo",

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overlay.errors import ArgumentError
-from overlay.scenarios.statistics.arguments import check_significance, finite, pair_outcomes
-from overlay.scenarios.statistics.interval import Interval
-from overlay.scenarios.statistics.pairs import tango_interval, tango_score
+from overlay.statistics.arguments import check_significance, finite, pair_outcomes
+from overlay.statistics.interval import Interval
+from overlay.statistics.pairs import tango_interval, tango_score
 
 # Shares of one-way pairs that the exact p is maximised over: this many in all, then this many around the largest.
 _SHARES = 101

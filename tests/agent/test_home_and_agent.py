@@ -12,14 +12,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from toy_axis import BUDGET, LETTERS, toy_contrast, toy_texts, write_contrast
-from toy_home import create_toy_home, toy_settings, write_settings
+from toy_home import toy_settings, write_settings
 
 from overlay import Agent, Home, Reply
 from overlay.agent import Listener
@@ -36,7 +35,7 @@ from overlay.home import CONTENT_FOLDERS, create_home, stock_folder
 from overlay.model import NO_VOLATILITY
 from overlay.records import read_journal
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 VOWELS, CONSONANTS = toy_texts(LETTERS["positive"], 1, 8)[0], toy_texts(LETTERS["negative"], 1, 8)[0]
 
 
@@ -120,25 +119,6 @@ def test_a_mistake_in_agent_yaml_is_told_with_its_line(tmp_path: Path, text: str
 
 
 # --- turns ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def built_home(tmp_path_factory: pytest.TempPathFactory, embedder_folder: Path, tiny_llama: Any) -> Path:
-    """A toy home with its axis built and its notes read: made once, copied for each test."""
-    home = create_toy_home(tmp_path_factory.mktemp("toy") / "home", embedder_folder)
-    Agent.open(home, model=tiny_llama).close()
-    return home.folder
-
-
-@pytest.fixture
-def home(built_home: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(built_home, tmp_path / "home"))
-
-
-@pytest.fixture
-def agent(home: Path, tiny_llama: Any) -> Iterator[Agent]:
-    with Agent.open(home, model=tiny_llama) as opened:
-        yield opened
 
 
 def journalled(home: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from overlay.errors import ArgumentError
-from overlay.scenarios.statistics import (
+from overlay.statistics import (
     Difference,
     Interval,
     PowerPlan,

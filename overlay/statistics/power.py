@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overlay.errors import ArgumentError
-from overlay.scenarios.statistics.arguments import check_significance
-from overlay.scenarios.statistics.clusters import sign_flips
-from overlay.scenarios.statistics.interval import Interval
-from overlay.scenarios.statistics.pairs import mcnemar_p
-from overlay.scenarios.statistics.rates import wilson
+from overlay.statistics.arguments import check_significance
+from overlay.statistics.clusters import sign_flips
+from overlay.statistics.interval import Interval
+from overlay.statistics.pairs import mcnemar_p
+from overlay.statistics.rates import wilson
 
 Test = Literal["pairs", "items", "scenarios"]
 """Exact McNemar over all pairs; sign flip over items' mean differences; sign flip over scenarios' mean differences."""

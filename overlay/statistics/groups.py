@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from overlay.scenarios.statistics.arguments import check_count
+from overlay.statistics.arguments import check_count
 
 
 @dataclass(frozen=True)

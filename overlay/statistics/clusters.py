@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overlay.errors import ArgumentError
-from overlay.scenarios.statistics.arguments import check_confidence, finite
-from overlay.scenarios.statistics.interval import Interval
+from overlay.statistics.arguments import check_confidence, finite
+from overlay.statistics.interval import Interval
 
 # 2^14 sign patterns are the most that are fewer than the random draws taken instead.
 LARGEST_EXACT_SIGN_FLIP = 14

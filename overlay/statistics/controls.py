@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from overlay.scenarios.statistics.arguments import finite
+from overlay.statistics.arguments import finite
 
 
 def rank_among(value: float, others: Sequence[float]) -> float:
