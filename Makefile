@@ -38,8 +38,8 @@ DATA ?= ../shared/data
 evidence: models
 	@$(RUN)/overlay axes build tenderness
 	@$(RUN)/overlay axes calibrate tenderness --out docs/axes
-	@for name in engine focus bans inner kills carryover emergent sweep nulls resumes frames memory memory_kills \
-		adapters forgetting swaps microvariants; do $(RUN)/overlay bench $$name || exit 1; done
+	@for name in engine focus bans inner kills carryover emergent sweep nulls resumes frames memory memory_kills vault \
+		adapters forgetting swaps microvariants probes teaching; do $(RUN)/overlay bench $$name || exit 1; done
 	@$(RUN)/overlay bench anchoring --out docs/anchoring.png
 	@for data in $(wildcard $(DATA)/locomo*.json $(DATA)/musique_questions.json); do \
 		$(RUN)/overlay bench recall --data $$data || exit 1; $(RUN)/overlay bench folds --data $$data || exit 1; done

@@ -13,10 +13,10 @@ from pydantic import Field
 from overlay.adapters.anchoring import TEMPLATES, AnchoringWatch, Place
 from overlay.adapters.anchoring_plot import draw_anchoring
 from overlay.adapters.drift import DriftWatch
-from overlay.adapters.drift_plot import format_of
 from overlay.adapters.feeding import Diet, feed
 from overlay.documents import Document, read_document
 from overlay.model import Intervention, LanguageModel
+from overlay.plots import format_of
 from overlay.progress import ConsoleProgress, Progress
 from overlay.records import write_record
 

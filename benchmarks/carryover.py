@@ -19,7 +19,7 @@ from overlay.model import LanguageModel, Message, Row, Scored
 from overlay.progress import Progress, SilentProgress
 from overlay.scenarios.arms import core_arms
 from overlay.scenarios.cells import Arm
-from overlay.scenarios.statistics import cluster_bootstrap, rank_among
+from overlay.statistics import cluster_bootstrap, rank_among
 
 AXIS = "tenderness"
 OWN, OTHER = "care", "office"

@@ -22,7 +22,7 @@ from overlay.inner import EmergenceSettings
 from overlay.model import NOTHING, Dose, Intervention, LanguageModel, Message, Row, Sampling, VolatilityGauge
 from overlay.progress import Progress, SilentProgress
 from overlay.records import read_journal
-from overlay.scenarios.statistics import cluster_bootstrap, rank_among
+from overlay.statistics import cluster_bootstrap, rank_among
 
 LIVES = 3
 """Of each kind, with other seeds; the turns of a later life stand in another order."""

@@ -15,7 +15,7 @@ import yaml
 from overlay.adapters import Recipe, read_recipe, train
 from overlay.model import NOTHING, AdapterUse, Intervention, LanguageModel, Row
 from overlay.progress import Progress, SilentProgress
-from overlay.scenarios.statistics import mcnemar_exact, paired_difference, wilson
+from overlay.statistics import mcnemar_exact, paired_difference, wilson
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "adapters" / "lora"

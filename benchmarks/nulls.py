@@ -20,7 +20,7 @@ from overlay.scenarios.cells import Record, plan
 from overlay.scenarios.detectors import Instruments
 from overlay.scenarios.engine import LocalEngine
 from overlay.scenarios.evidence import simulate_power, weigh
-from overlay.scenarios.statistics import PowerPlan
+from overlay.statistics import PowerPlan
 
 SCRIPTS = (
     "shared_stores",

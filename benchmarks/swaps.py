@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save, save_file
 
 from overlay.adapters import AdapterLibrary
 from overlay.adapters.adapter import file_digest
-from overlay.adapters.training import target_layers
+from overlay.adapters.targets import target_layers
 from overlay.errors import AdapterError
 from overlay.model import LanguageModel, Message, Row, Sampling
 from overlay.progress import Progress, SilentProgress

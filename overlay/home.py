@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
@@ -120,6 +121,21 @@ class Home:
         return self.folder / "scenarios"
 
     @property
+    def probes(self) -> Path:
+        """Banks of probes, one YAML file each."""
+        return self.folder / "adapters" / "probes"
+
+    @property
+    def curricula(self) -> Path:
+        """Graphs of examples and probes that `overlay teach` walks, one YAML file each."""
+        return self.folder / "adapters" / "curricula"
+
+    @property
+    def prompts(self) -> Path:
+        """Prompt modules, one YAML file each."""
+        return self.folder / "adapters" / "prompts"
+
+    @property
     def learned_frames(self) -> Path:
         """What links between frames weigh beside what is written."""
         return self.lived / "frames.json"
@@ -140,13 +156,33 @@ class Home:
         return self.lived / "runs"
 
     @property
+    def maps(self) -> Path:
+        """Maps of intervention, one folder a model."""
+        return self.lived / "maps"
+
+    @property
+    def teaching(self) -> Path:
+        """One folder a curriculum: its journal and its last checkpoint."""
+        return self.lived / "teaching"
+
+    @property
+    def equivalences(self) -> Path:
+        """What prompts were measured to stand in for."""
+        return self.lived / "equivalence"
+
+    @property
+    def levels(self) -> Path:
+        """Measurements of the four levels of influence, one folder an axis."""
+        return self.lived / "levels"
+
+    @property
     def axes(self) -> AxisLibrary:
         """Axes written in adapters/steering, built in .overlay/axes."""
         return AxisLibrary(self.folder / "adapters" / "steering", self.lived / "axes")
 
-    @property
+    @cached_property
     def adapters(self) -> AdapterLibrary:
-        """Adapters written in adapters/lora, trained in .overlay/adapters."""
+        """Adapters written in adapters/lora, trained in .overlay/adapters; it remembers what it made resident."""
         return AdapterLibrary(self.folder / "adapters" / "lora", self.lived / "adapters")
 
 

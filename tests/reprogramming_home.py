@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def create_home(
     """A toy home whose axis has confirmation texts; it watches itself unless `guard` is None."""
     settings = changes | ({"reprogramming": guard} if guard is not None else {})
     home = create_toy_home(folder, embedder, **settings)
+    # What a random model says of the stock banks means nothing, and what watches it would decide by that.
+    shutil.rmtree(home.folder / "adapters" / "probes")
     fresh = {
         group: toy_texts(LETTERS[letters], 8, 3)
         for group, letters in {"positive": "positive", "negative": "negative", "liquids": "foil"}.items()

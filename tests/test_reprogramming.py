@@ -4,6 +4,7 @@ good; whatever goes wrong, what was in force stays in force bit for bit."""
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,6 @@ from toy_axis import BUDGET, LETTERS, toy_contrast, toy_texts, write_contrast
 from toy_home import toy_settings, write_settings
 
 from overlay import Agent
-from overlay.adapters import AdapterLibrary, Recipe
 from overlay.axes import load_axis
 from overlay.errors import AxisMissing, DocumentError, HomeError, HomeLocked, RecordDamaged
 from overlay.home import Home
@@ -25,6 +25,7 @@ from overlay.memory import WriterLock
 from overlay.model import LanguageModel, VolatilityGauge
 from overlay.records import read_journal, write_record
 from overlay.reprogramming import Proposal, adapter_training, axis_growth, decide, decisions, due, undo
+from overlay.teaching import Curriculum
 
 NOW = 1_800_000_000.0
 ADAPTER: dict[str, Any] = GUARD | {"writes": "adapter", "texts": 15, "share": 1.0}
@@ -566,16 +567,35 @@ def test_an_adapter_that_passed_is_there_by_its_name_and_worn_by_nobody(
     assert decision.after["volatility"] <= ADAPTER_BUDGET
     assert (people_wrote(home), files(home.lived / "axes")) == (wrote, axes) and model.adapters == {}
     folder = home.lived / "adapters" / "own_vowels_1"
-    recipe = Recipe.model_validate_json((folder / "recipe.json").read_text())
-    trained = {example.target for example in recipe.examples}
-    assert trained < set(own) and not any(example.prompt for example in recipe.examples) and recipe.anchor > 0
-    assert not trained & {item.prompt + item.good for item in recipe.held_out}
-    assert not any(word in (folder / "recipe.json").read_text() for word in USERS_WORDS.split())
-    written = home.lived / "lora" / "own_vowels_1"
-    written.mkdir(parents=True)
-    shutil.copy(folder / "recipe.json", written / "recipe.yaml")
-    adapter = AdapterLibrary(written.parent, folder.parent).load("own_vowels_1", model.digest)
+    written = (folder / "curriculum.json").read_text()
+    curriculum = Curriculum.model_validate_json(written)
+    taught = {example.target for example in curriculum.examples}
+    assert taught < set(own) and not any(example.prompt for example in curriculum.examples)
+    assert curriculum.teaching.anchor > 0 and curriculum.teaching.budget == 0.5 * ADAPTER_BUDGET
+    asked = {f"{probe.prompt}{probe.good}" for probe in curriculum.probes}
+    assert asked and not any(one.startswith(probe) for one in taught for probe in asked)
+    assert not any(word in written for word in USERS_WORDS.split())
+    adapter = home.adapters.load("own_vowels_1", model.digest)
+    assert (adapter.origin, adapter.curriculum_digest) == ("taught", curriculum.digest)
     assert adapter.weights_sha256 == decision.became
+
+
+def test_an_adapter_that_would_make_what_the_home_asks_sag_is_taken_back_while_it_is_taught(
+    make: Make, model: LanguageModel, gauge: VolatilityGauge
+) -> None:
+    home = adapter_home(make, model, gauge)
+    own = live_whole(home, turns=12)
+    banks = home.folder / "adapters" / "probes"
+    banks.mkdir()
+    probe = {"level": "definition", "layer": "lexical"}
+    # What is said in that state is what these probes hold for wrong.
+    probes = [
+        {"id": f"probe_{place}", **probe, "prompt": text[:8].rstrip(), "good": " qxqxqxqxqx", "bad": f" {text[8:18]}"}
+        for place, text in enumerate(own[:4])
+    ]
+    (banks / "calm.yaml").write_text(json.dumps({"name": "calm", "about": "a", "source": "own", "probes": probes}))
+    decision = decide(home, proposal_of(home), model, gauge)
+    assert decision.outcome == "rolled back" or decision.after["steps_back"] > 0
 
 
 def test_texts_that_do_not_read_on_the_axis_are_not_trained_on(

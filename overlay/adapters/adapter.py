@@ -32,9 +32,11 @@ LARGEST_MANIFEST = 2**24
 
 _HARMLESS = {".json", ".safetensors", ".md", ".txt", ".png"}
 
-Ended = Literal["steps", "budget", "interrupted", "untrained"]
+Ended = Literal["steps", "budget", "interrupted", "curriculum", "untrained"]
 
-Origin = Literal["trained", "imported", "mixed"]
+Origin = Literal["trained", "taught", "imported", "mixed"]
+
+_VERBS: Mapping[Origin, str] = {"trained": "train", "taught": "teach", "imported": "import", "mixed": "mix"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Adapter:
 
     Attributes:
         recipe_digest: sha256 of the recipe that it was trained by; empty where no recipe made it.
+        curriculum_digest: sha256 of the curriculum that it was taught by; empty where none was.
         base_model: name of the model that it was made on; `base_digest` is its model hash.
         accuracy_before: share of the `held_out` choices that the base model gets right; `accuracy_after` with it.
             None where there are no such choices.
@@ -79,6 +82,7 @@ class Adapter:
     seconds: float
     seed: int
     origin: Origin = "trained"
+    curriculum_digest: str = ""
     made_at: float = field(default_factory=time.time)
     notes: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
@@ -161,7 +165,7 @@ def check_adapter(
             )
     adapter = _read_manifest(folder, again)
     if adapter.origin != "trained":
-        again = f"{'import' if adapter.origin == 'imported' else 'mix'} it anew"
+        again = f"{_VERBS[adapter.origin]} it anew"
     if model_digest is not None and adapter.base_digest != model_digest:
         raise WrongBaseModel(
             f"adapter '{adapter.name}' was made on {adapter.base_model} ({adapter.base_digest[:12]}), and this is "

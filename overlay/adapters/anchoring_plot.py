@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from overlay.adapters.anchoring import Anchoring, Bounds, ConceptCurve
-from overlay.adapters.drift_plot import BLUE, GREEN, GREY, INK, PALE, VERMILION, FileFormat, drawn
+from overlay.plots import BLUE, GREEN, GREY, INK, PALE, VERMILION, FileFormat, drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,7 +16,8 @@ MARGIN = "margin (cosine)"
 
 def draw_anchoring(readings: Mapping[str, Anchoring], model_name: str, file_format: FileFormat = "png") -> bytes:
     """The plot as the content of a file, one row for each place that was read."""
-    return drawn(lambda figure: _draw(figure, readings, model_name), (11, 4.3 * len(readings)), file_format)
+    size = 11, 4.3 * len(readings)
+    return drawn("anchoring", lambda figure: _draw(figure, readings, model_name), size, file_format)
 
 
 def _draw(figure: Figure, readings: Mapping[str, Anchoring], model_name: str) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RECORD = "checkpoint.json"
 
-FORMAT = 1
+FORMAT = 2
 """The layout of a checkpoint; one of another format can't be gone on from."""
 
 

@@ -153,7 +153,7 @@ class DriftMap:
             if facts.pop("format") != FORMAT:
                 raise ValueError("it has another format")
             texts = tuple(TextDrift(one["group"], one["text"], _drift(one["drift"])) for one in facts.pop("texts"))
-            feedings = tuple(FeedingDrift(one["feedings"], _drift(one["drift"])) for one in facts.pop("feedings"))
+            feedings = _feedings(facts.pop("feedings"))
             return cls(**facts | {"texts": texts, "feedings": feedings, "floor": _drift(facts["floor"])})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RecordDamaged(f"this isn't a stored drift map ({error})", "measure it again") from error
@@ -344,6 +344,14 @@ def stored_drift(folder: Path) -> DriftMap | None:
         raise RecordDamaged(f"{path}: {error.problem}", error.next_step) from error
 
 
+def read_feedings(path: Path) -> tuple[FeedingDrift, ...]:
+    """What a file says that holds nothing but measurements after feedings. Raises RecordDamaged."""
+    try:
+        return _feedings(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RecordDamaged(f"{path} can't be read as a course of drift ({error})", "train without --resume") from error
+
+
 def adapter_drift(
     library: AdapterLibrary,
     name: str,
@@ -526,6 +534,10 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
     return [_rounded(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _feedings(facts: Sequence[dict[str, Any]]) -> tuple[FeedingDrift, ...]:
+    return tuple(FeedingDrift(one["feedings"], _drift(one["drift"])) for one in facts)
 
 
 def _drift(facts: dict[str, Any]) -> Drift:

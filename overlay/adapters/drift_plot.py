@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
 from overlay.adapters.drift import BlockMeasure, DriftMap
-from overlay.errors import ArgumentError
+from overlay.plots import BLUE, INK, FileFormat, drawn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
     from rich.table import Table
-
-FileFormat = Literal["svg", "png"]
-
-# Okabe and Ito's colours, told apart under every common colour blindness.
-BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
-INK, GREY, PALE = "#20262d", "#68717c", "#d5d9de"
 
 FAINTEST = 0.01
 """A hundredth of the floor is drawn like nothing at all."""
@@ -36,58 +26,11 @@ LABELS: dict[BlockMeasure, str] = {
 SHOWN = 44
 """Characters of a text that a table shows."""
 
-_SETTINGS = {
-    # Letters as shapes: the file looks the same wherever it is opened.
-    "svg.fonttype": "path",
-    "text.parse_math": False,
-    "svg.hashsalt": "drift",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-}
-
-
-def format_of(path: Path) -> FileFormat:
-    """The format that a file's name asks for. Raises ArgumentError for another than .png or .svg."""
-    ending = path.suffix.lower().removeprefix(".")
-    for known in get_args(FileFormat):
-        if ending == known:
-            return cast(FileFormat, known)
-    raise ArgumentError(f"{path} ends in neither .png nor .svg", "give the plot's file one of these endings")
-
-
-def drawn(draw: Callable[[Figure], None], size: tuple[float, float], file_format: FileFormat) -> bytes:
-    """A figure as the content of a file, the same bytes every time. `size` in inches."""
-    import matplotlib
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    with matplotlib.rc_context(_SETTINGS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.08))
-        draw(figure)
-        buffer = io.BytesIO()
-        metadata = {"Date": None} if file_format == "svg" else {"Software": None}
-        figure.savefig(buffer, format=file_format, dpi=110, metadata=metadata)
-    return buffer.getvalue()
-
 
 def draw_drift(found: DriftMap, file_format: FileFormat = "png") -> bytes:
     """The plot as the content of a file: three heatmaps and the logits; a second row where feedings were measured."""
     rows = 2 if found.feedings else 1
-    return drawn(lambda figure: _draw(figure, found, rows), (13, 4.6 * rows), file_format)
+    return drawn("drift", lambda figure: _draw(figure, found, rows), (13, 4.6 * rows), file_format)
 
 
 def drift_table(found: DriftMap) -> Table:

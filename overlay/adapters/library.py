@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 RECIPE = "recipe.yaml"
 
-OWN_RECIPE = "recipe.json"
-"""In an adapter's own folder: a recipe that no person wrote."""
-
 
 class StaleAdapterWarning(UserWarning):
     """An adapter is worn that learned from notes which hold no longer."""
@@ -53,8 +50,7 @@ class AdapterStatus:
 class AdapterLibrary:
     """Recipes in `written` (NAME/recipe.yaml), adapters in `built` (NAME/).
 
-    An adapter that an agent trained on its own texts carries its recipe in its own folder (NAME/recipe.json);
-    one that was imported or mixed has none.
+    An adapter that was taught by a curriculum, imported or mixed has no recipe.
     """
 
     def __init__(self, written: Path, built: Path) -> None:
@@ -78,7 +74,6 @@ class AdapterLibrary:
         """All adapters that have a recipe, or weights."""
         found = [
             *self._written.glob(f"*/{RECIPE}"),
-            *self._built.glob(f"[a-z]*/{OWN_RECIPE}"),
             *self._built.glob(f"[a-z]*/{MANIFEST}"),
         ]
         return tuple(sorted({path.parent.name for path in found}))
@@ -108,14 +103,12 @@ class AdapterLibrary:
         """
         check_name(name)
         path = self._written / name / RECIPE
-        if not path.is_file() and (self._built / name / OWN_RECIPE).is_file():
-            path = self._built / name / OWN_RECIPE
         if not path.is_file():
             raise AdapterError(
                 f"there is no adapter '{name}': {path} does not exist",
                 f"known adapters: {', '.join(self.names) or 'none'}; write a recipe to add one",
             )
-        recipe = read_recipe(path) if path.name == RECIPE else _read_own(path)
+        recipe = read_recipe(path)
         if recipe.name != name:
             raise DocumentError(
                 path, None, f"the recipe is named '{recipe.name}' and its folder '{name}'", "give both the same name"
@@ -298,13 +291,6 @@ class AdapterLibrary:
             reasons = stale(adapter, memory) if adapter is not None and memory is not None else ()
             found.append(AdapterStatus(name, adapter, problem, reasons))
         return found
-
-
-def _read_own(path: Path) -> Recipe:
-    try:
-        return Recipe.model_validate_json(path.read_bytes())
-    except ValueError as error:
-        raise DocumentError(path, None, f"this is not the recipe that was kept: {error}", "undo the adapter") from None
 
 
 def check_name(name: str) -> None:

@@ -30,6 +30,9 @@ HIGHEST_RANK = 1024
 
 TOKEN_ROWS = "token_adapter.trainable_tokens_delta"
 
+NO_LAYERS = "dummy-target-modules"
+"""What PEFT wants to read as `target_modules` where nothing but rows of the embedding learns."""
+
 _KEY = re.compile(
     rf"base_model\.model\.(?P<module>\w+(?:\.\w+)*)\.(?P<part>lora_[AB]\.weight|lora_embedding_[AB]|{TOKEN_ROWS})",
     re.ASCII,
@@ -71,6 +74,10 @@ _IDLE: dict[str, tuple[Any, ...]] = {
 
 def _is_name_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) and _MODULE.fullmatch(name) for name in value)
+
+
+def _are_layers(value: Any) -> bool:
+    return value == NO_LAYERS or _is_name_list(value)
 
 
 def _is_rank(value: Any) -> bool:
@@ -117,7 +124,7 @@ _SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "r": (_is_rank, f"a whole number from 1 to {HIGHEST_RANK}"),
     "rank_pattern": (_by_module(_is_rank), f"whole numbers from 1 to {HIGHEST_RANK} by the names of layers"),
     "revision": (_is_short_text, "a name"),
-    "target_modules": (_is_name_list, "a list of names of layers"),
+    "target_modules": (_are_layers, "a list of names of layers"),
     "task_type": (lambda value: value in (None, "CAUSAL_LM"), "CAUSAL_LM"),
     "trainable_token_indices": (_are_tokens, "token ids, each once, or such lists by the names of layers"),
     "use_rslora": (lambda value: isinstance(value, bool), "true or false"),

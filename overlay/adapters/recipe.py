@@ -120,8 +120,8 @@ class Where(Document):
 
     @model_validator(mode="after")
     def _learns_somewhere(self) -> Self:
-        if not self.modules and not self.head:
-            raise MistakeAt(("modules",), "at least one is needed, or head: true; token rows learn beside them only")
+        if not self.modules and not self.head and not self.tokens:
+            raise MistakeAt(("modules",), "at least one is needed, or head: true, or tokens")
         return self
 
 

@@ -27,17 +27,17 @@ class Reference:
     divergence of an adapter that does nothing is exactly 0, and a resumed training sees the same bits.
 
     Args:
-        tuned: the PEFT model; it is asked with its adapter switched off.
-        replay: the replay texts, at least one.
+        module: the model. Only `divergence` is asked for while an adapter acts on it.
+        replay: the replay texts; they may be none.
     """
 
-    def __init__(self, tuned: Any, replay: Sequence[Tokens], device: torch.device) -> None:
-        self._tuned = tuned
+    def __init__(self, module: Any, replay: Sequence[Tokens], device: torch.device) -> None:
+        self._module = module
         self._device = device
         # Texts of similar length share a group, and all groups are about as large.
         ordered = sorted(range(len(replay)), key=lambda index: (len(replay[index].tokens), index))
         count = -(-len(replay) // ROWS)
-        edges = [len(replay) * edge // count for edge in range(count + 1)]
+        edges = [len(replay) * edge // count for edge in range(count + 1)] if replay else []
         self.groups: tuple[Batch, ...] = tuple(
             pad([replay[index] for index in ordered[start:stop]], device) for start, stop in itertools.pairwise(edges)
         )
@@ -56,30 +56,30 @@ class Reference:
             found.update(zip(chosen, torch.split(nats, lengths), strict=True))
         return found
 
-    def divergence(self, group: int) -> Tensor:
-        """KL(base ‖ tuned) at each counted position of a group, nats, (positions,)."""
-        texts = self.groups[group]
+    def expected(self, group: int) -> Tensor:
+        """The base's logits at the counted positions of a group, (positions, vocabulary); no adapter may act now."""
         base = self._kept.get(group)
         if base is None:
-            base = self._base(texts)
+            base = self._base(self.groups[group])
             if self._bytes + base.nbytes <= KEPT_BYTES:
                 self._kept[group] = base
                 self._bytes += base.nbytes
-        found = counted_logits(self._tuned, texts).float().log_softmax(-1)
+        return base
+
+    def divergence(self, group: int, base: Tensor) -> Tensor:
+        """KL(base ‖ tuned) at each counted position of a group, nats, (positions,), of what acts on the model now.
+
+        `base` is what `expected` gave.
+        """
+        found = counted_logits(self._module, self.groups[group]).float().log_softmax(-1)
         return functional.kl_div(found, base.float().log_softmax(-1), reduction="none", log_target=True).sum(-1)
 
     @torch.no_grad()
-    def whole_divergence(self) -> float:
-        """Mean KL(base ‖ tuned) over all replay texts, nats per token."""
-        return float(torch.cat([self.divergence(group) for group in range(len(self.groups))]).mean())
-
-    @torch.no_grad()
     def _base(self, texts: Batch) -> Tensor:
-        with self._tuned.disable_adapter():
-            return counted_logits(self._tuned, texts)
+        return counted_logits(self._module, texts)
 
 
-def counted_logits(tuned: Any, texts: Batch) -> Tensor:
+def counted_logits(module: Any, texts: Batch) -> Tensor:
     """Logits of the positions that count, (positions, vocabulary), in the model's own number format."""
-    logits: Tensor = tuned(input_ids=texts.ids, attention_mask=texts.mask).logits[:, :-1]
+    logits: Tensor = module(input_ids=texts.ids, attention_mask=texts.mask).logits[:, :-1]
     return logits[texts.counted]

@@ -33,8 +33,9 @@ def adapters_drift(
     Measured once on what it was taught and on neutral texts, and kept beside the adapter.
     """
     from overlay.adapters.drift import adapter_drift
-    from overlay.adapters.drift_plot import draw_drift, drift_table, format_of
+    from overlay.adapters.drift_plot import draw_drift, drift_table
     from overlay.home import Home
+    from overlay.plots import format_of
     from overlay.records import write_record
 
     file_format = format_of(out) if out is not None else None

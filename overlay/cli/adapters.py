@@ -14,18 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overlay.cli.console import HERE, DTypeOption, HomeOption, JsonOption, console_progress, new_table, print_table
+from overlay.cli.mistakes import Mistake, mistakes_of, tell_checked
+from overlay.cli.written_files import begin_file, write_or_print
 
 if TYPE_CHECKING:
     from overlay.adapters import Adapter, AdapterStatus, Recipe
     from overlay.adapters.checkpoint import Progressed
-    from overlay.errors import DocumentError
     from overlay.home import Home
 
-MISTAKEN = 2
-"""The exit code when a recipe has mistakes, as for every written file."""
-
-_ALSO = re.compile(r"\n  also line (\d+): ")
-_UNKNOWN_KEY = re.compile(r"'([^']*)' is not a known key")
 _RANGE = re.compile(r"(\d+)-(\d+)")
 
 app = typer.Typer(help="Write, train, check and list adapters.", no_args_is_help=True)
@@ -33,22 +29,34 @@ app = typer.Typer(help="Write, train, check and list adapters.", no_args_is_help
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Which adapter: a folder of adapters/lora.")]
 
 
-@app.command("new", epilog="Example: overlay adapters new short_answers")
+@app.command(
+    "new",
+    epilog="Examples: overlay adapters new short_answers · overlay adapters new scottish_spelling --from-map spelling",
+)
 def adapters_new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits and _.")], home: HomeOption = HERE
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Small letters, digits and _.")],
+    from_map: Annotated[
+        str | None,
+        typer.Option(metavar="AIM", help="Let it learn at the best place that `overlay map AIM` found."),
+    ] = None,
+    home: HomeOption = HERE,
 ) -> None:
     """Write a recipe to start from: explained line by line, and without mistakes as it stands."""
     from overlay.adapters.template import new_recipe
-    from overlay.errors import ArgumentError
     from overlay.home import Home
 
     text = new_recipe(name)
     opened = Home.open(home)
+    if from_map is not None:
+        from overlay.mapping import map_path, placed_recipe, read_map
+        from overlay.model import resolve_model
+
+        digest = resolve_model(opened.settings.model).digest or ""
+        text = placed_recipe(text, read_map(map_path(opened.lived / "maps", digest, from_map)))
     path = _written(opened, name) / "recipe.yaml"
-    if path.exists():
-        raise ArgumentError(f"{path} is there already, and was left as it is", "choose another name")
-    opened.adapters.require_free(name)
-    _write(path, text)
+    if not path.exists():
+        opened.adapters.require_free(name)
+    begin_file(path, text, "choose another name")
     print(f"{path}: change it, then run `overlay adapters check {name}`")
 
 
@@ -67,6 +75,10 @@ def adapters_train(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="So many steps, not the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    drift_every: Annotated[
+        int | None,
+        typer.Option(metavar="STEPS", help="Measure the drift every so many steps; `overlay adapters drift` draws it."),
+    ] = None,
     home: HomeOption = HERE,
     dtype: DTypeOption = "auto",
     as_json: JsonOption = False,
@@ -101,6 +113,7 @@ def adapters_train(
                 dtype=dtype,
                 overrides=overrides,
                 resume=resume,
+                drift_every=drift_every,
                 progress=progress,
             )
     except KeyboardInterrupt:
@@ -136,13 +149,14 @@ def adapters_check(
 
     The exit code is 2 if there are any.
     """
+    from overlay.adapters.schema import recipe_schema
     from overlay.errors import DocumentError, OverlayError
     from overlay.home import Home
 
     library = Home.open(home).adapters
     for name in names or ():
         library.require(name)
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Mistake]] = {}
     for name in names or library.names:
         found[name] = []
         try:
@@ -151,25 +165,10 @@ def adapters_check(
             else:
                 library.recipe(name)
         except DocumentError as error:
-            found[name] = _mistakes(error)
+            found[name] = mistakes_of(error, recipe_schema())
         except OverlayError as error:
-            found[name] = [
-                {"file": str(library.built / name), "line": None, "problem": error.problem, "expected": ""}
-                | {"next_step": error.next_step}
-            ]
-    wrong = sum(map(bool, found.values()))
-    if as_json:
-        rows = [{"name": name, "ok": not mistakes, "mistakes": mistakes} for name, mistakes in found.items()]
-        print(json.dumps(rows, ensure_ascii=False))
-    else:
-        for one in (one for mistakes in found.values() for one in mistakes):
-            expected = f"; expected: {one['expected']}" if one["expected"] else ""
-            print(f"{_place(one['file'], one['line'])}: {one['problem']}{expected}")
-            if one["next_step"]:
-                print(f"  -> {one['next_step']}")
-        print(f"{len(found)} adapters, {wrong} with mistakes" if wrong else f"{len(found)} adapters: OK")
-    if wrong:
-        raise typer.Exit(MISTAKEN)
+            found[name] = [Mistake(str(library.built / name), None, error.problem, next_step=error.next_step)]
+    tell_checked(found, "adapters", key="name", as_json=as_json)
 
 
 @app.command("list", epilog="Example: overlay adapters list --json")
@@ -262,7 +261,7 @@ def adapters_remove(
             f"agent.yaml asks for the adapter '{name}'", "take it out of `adapter` and `state.fades_in` first"
         )
     built = opened.adapters.built / name
-    if (built / "recipe.json").is_file():
+    if (built / "curriculum.json").is_file():
         raise AdapterError(f"'{name}' is an adapter that the agent trained itself", "run `overlay reprogram undo`")
     interrupted = checkpoint_folder(opened.adapters.built, name)
     folders = [folder for folder in (built, interrupted) if folder.exists()]
@@ -288,28 +287,15 @@ def adapters_schema(
 
     A recipe names it in its first line: # yaml-language-server: $schema=../recipe.schema.json
     """
-    from overlay.adapters.schema import write_schema
+    from overlay.adapters.schema import recipe_schema
+    from overlay.document_schema import schema_text
 
-    if out is None:
-        print(write_schema(), end="")
-    else:
-        _write(out, write_schema())
-        print(out)
+    write_or_print(schema_text(recipe_schema()), out)
 
 
 def _written(home: Home, name: str) -> Path:
     """The folder of an adapter's recipe."""
     return home.folder / "adapters" / "lora" / name
-
-
-def _write(path: Path, text: str) -> None:
-    from overlay.errors import ArgumentError
-    from overlay.records import write_record
-
-    try:
-        write_record(path, text)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        raise ArgumentError(f"{path} can't be written: {error.strerror}", "choose a place you may write to") from error
 
 
 def _blocks(written: str | None) -> list[int] | None:
@@ -418,29 +404,3 @@ def _accuracy(adapter: Adapter) -> str:
 
 def _number(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.3f}"
-
-
-def _mistakes(error: DocumentError) -> list[dict[str, Any]]:
-    """Each mistake by itself, with the keys that may stand where an unknown one stands."""
-    import difflib
-
-    from overlay.adapters.schema import recipe_schema
-    from overlay.scenarios.schema import known_keys
-
-    first, *others = _ALSO.split(error.problem.removeprefix(f"{_place(error.path, error.line)}: "))
-    listed = []
-    for line, problem in [(error.line, first), *zip(map(int, others[::2]), others[1::2], strict=True)]:
-        expected = ""
-        if unknown := _UNKNOWN_KEY.fullmatch(problem):
-            keys = known_keys(recipe_schema(), unknown[1])
-            near = difflib.get_close_matches(unknown[1].rpartition(".")[2], keys, 1)
-            expected = (f"'{near[0]}', or another of " if near else "one of ") + ", ".join(keys) if keys else ""
-        listed.append(
-            {"file": str(error.path), "line": line, "problem": problem, "expected": expected, "next_step": ""}
-        )
-    listed[-1]["next_step"] = error.next_step
-    return listed
-
-
-def _place(file: Path | str, line: int | None) -> str:
-    return str(file) if line is None else f"{file}:{line}"

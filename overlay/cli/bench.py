@@ -38,7 +38,10 @@ def bench(
             "adapters: what training inside the safe zone and under an anchor learns and costs, beside plain LoRA. "
             "forgetting: what adapters cost in grammar and in causes. swaps: whether faults in a swap leave anything "
             "behind. microvariants: fifty small variants of each of twenty texts. anchoring: whether a concept that "
-            "is fed becomes one stable vector."
+            "is fed becomes one stable vector. vault: how long a vault of linked notes takes to import, and again "
+            "unchanged. probes: whether a semantic map finds what one cell was taught, and how often it speaks where "
+            "nothing was. teaching: whether a curriculum teaches more than its shuffled twin, steps back, and outlives "
+            "kills."
         ),
     ] = "engine",
     replies: Annotated[

@@ -17,15 +17,20 @@ from overlay.cli import (
     bench,
     demo,
     doctor,
+    equivalence,
     frames,
+    levels,
+    mapping,
     memory,
     microvariants,
     models,
+    probes,
     reprogram,
     scenario,
     scenarios,
     sessions,
     state,
+    teaching,
 )
 from overlay.cli.console import fail
 
@@ -41,7 +46,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 # In the order in which the help lists them.
-for unnamed in (agent, sessions, scenarios, audit, doctor, demo, bench):
+for unnamed in (agent, sessions, scenarios, levels, mapping, teaching, equivalence, audit, doctor, demo, bench):
     app.add_typer(unnamed.app)
 app.add_typer(scenario.app, name="scenario")
 app.add_typer(state.app, name="state")
@@ -50,6 +55,7 @@ app.add_typer(memory.app, name="memory")
 app.add_typer(frames.app, name="frames")
 app.add_typer(axes.app, name="axes")
 app.add_typer(adapters.app, name="adapters")
+app.add_typer(probes.app, name="probes")
 app.add_typer(models.app, name="models")
 
 MORE_OF_ADAPTERS = (adapter_drift, adapter_exchange, microvariants)

@@ -20,6 +20,7 @@ from overlay.model.intervention import NOTHING, AdapterUse, Dose, Intervention, 
 from overlay.model.peft_warnings import without_peft_warnings
 from overlay.model.row import Avoided, Completion, Encoded, Message, Observation, Pool, Row, Sampling, Scored
 from overlay.model.span import Positions, Span, Stretch, When
+from overlay.model.treatment import UNTREATED, Treatment
 
 if TYPE_CHECKING:
     from overlay.model.language_model import LanguageModel
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NOTHING",
     "NO_VOLATILITY",
+    "UNTREATED",
     "AdapterUse",
     "Avoided",
     "Ban",
@@ -50,6 +52,7 @@ __all__ = [
     "Scored",
     "Span",
     "Stretch",
+    "Treatment",
     "Volatility",
     "VolatilityGauge",
     "When",

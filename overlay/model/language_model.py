@@ -319,8 +319,10 @@ class LanguageModel:
 
     @property
     def adapters(self) -> Mapping[str, Path]:
-        """Attached adapters by name. Attached means resident and asleep until a row uses it."""
-        return {name: resident.folder for name, resident in self._residents.found.items()}
+        """Adapters attached from a folder, by name. Attached means resident and asleep until a row uses it."""
+        return {
+            name: resident.folder for name, resident in self._residents.found.items() if resident.folder is not None
+        }
 
     def attach(self, name: str, folder: Path) -> None:
         """Make a LoRA adapter resident; it acts only on rows whose intervention names it.
@@ -336,6 +338,35 @@ class LanguageModel:
         """Remove an attached adapter; after the last one the module is what it was before the first."""
         with self._lock:
             self._residents.detach(name)
+
+    def grow(self, name: str, settings: Mapping[str, Any]) -> Mapping[str, nn.Parameter]:
+        """Lay a new LoRA adapter beside the model, to be trained where it lies; it acts only on rows that name it.
+
+        Its first weights come from torch's global random numbers. `detach` removes it like any other.
+
+        Args:
+            settings: a PEFT configuration of LoRA.
+
+        Returns:
+            Its weights by their names in a saved adapter. Change them inside `learning` only.
+
+        Raises:
+            AdapterError: the name is taken, or the settings don't fit; the model is then as it was before the call.
+        """
+        with self._lock:
+            return self._residents.grow(name, settings)
+
+    @contextlib.contextmanager
+    def learning(self, name: str) -> Iterator[None]:
+        """Inside the `with` a grown adapter acts on whatever runs through `module`, with gradients; for its trainer.
+
+        None of the three verbs may be called inside, and no other thread gets the model meanwhile.
+
+        Raises:
+            AdapterError: no such adapter is grown.
+        """
+        with self._lock, torch.enable_grad(), self._residents.learning(name):
+            yield
 
     # --- batches ---------------------------------------------------------------------------------
 

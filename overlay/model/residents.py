@@ -1,5 +1,7 @@
 """Resident adapters: LoRA weights that lie beside an unchanged model, asleep until a row uses them.
 
+Most are loaded from a folder; one that is grown begins as nothing, and learns where it lies.
+
 Plain LoRA acts through one permanent hook per wrapped layer, which adds each row's own adapters at each
 row's own scale; any other kind of adapter is switched on for a batch of its own and off again.
 """
@@ -8,8 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -33,12 +36,13 @@ class Resident:
     """An attached adapter.
 
     Attributes:
-        folder: where it came from. digest: sha256 of its weights and configuration.
+        folder: where it came from; None for one that is grown here.
+        digest: sha256 of its weights and configuration; of a grown one, what it is known by until it learns again.
         is_plain: whether it is LoRA on linear layers and nothing else, and so can share a batch with anything.
         is_whole: whether it replaces weights of the base, which has no half: it acts at scale 1 or not at all.
     """
 
-    folder: Path
+    folder: Path | None
     digest: str
     is_plain: bool
     is_whole: bool
@@ -85,19 +89,55 @@ class ResidentAdapters:
         digest = hashlib.sha256(config.read_bytes() + weights.read_bytes()).hexdigest()
         try:
             self._load(_peft_name(name), str(folder))
-            self.sleep()
-            is_plain, is_whole = self._hook_layers(_peft_name(name))
+            self._settle_in(name, folder, digest)
         except BaseException as error:
-            # PEFT leaves what it loaded before the error in place, and awake.
-            self._take_off(_peft_name(name))
+            self._take_off_failed(name)
             if not isinstance(error, Exception) or isinstance(error, AdapterError):
                 raise
-            reason = " ".join(str(error).split())[:240] or type(error).__name__
             raise AdapterError(
-                f"the adapter in {folder} can't be attached as '{name}': {reason}",
+                f"the adapter in {folder} can't be attached as '{name}': {_reason(error)}",
                 f"check that it was trained on '{made_for}'",
             ) from error
-        self._found[name] = Resident(folder, digest, is_plain, is_whole)
+
+    def grow(self, name: str, settings: Mapping[str, Any]) -> dict[str, nn.Parameter]:
+        """Lay a new adapter beside the model, asleep, as random as PEFT begins one; see `LanguageModel.grow`."""
+        from peft import LoraConfig, PeftModel
+
+        if name in self._found:
+            raise AdapterError(f"an adapter named '{name}' is already attached", "detach it first")
+        own = _peft_name(name)
+        try:
+            config = LoraConfig(**{key: value for key, value in settings.items() if key != "peft_type"})
+            with without_peft_warnings():
+                if self._peft is None:
+                    self._peft = PeftModel(self._module, config, adapter_name=own)
+                else:
+                    self._peft.add_adapter(own, config)
+            self._module.eval()
+            self._settle_in(name, None, uuid.uuid4().hex)
+        except BaseException as error:
+            self._take_off_failed(name)
+            if not isinstance(error, Exception) or isinstance(error, AdapterError):
+                raise
+            raise AdapterError(f"no adapter can be laid beside this model: {_reason(error)}") from error
+        return {
+            f"base_model.model.{place.replace(f'.{own}', '', 1)}": weight
+            for place, weight in self._module.named_parameters()
+            if own in place.split(".")
+        }
+
+    @contextlib.contextmanager
+    def learning(self, name: str) -> Iterator[None]:
+        """A grown adapter acts on everything inside the `with`, where its weights may change; then it sleeps again."""
+        if self.require(name).folder is not None:
+            raise AdapterError(f"adapter '{name}' was loaded, and doesn't learn", "grow one")
+        try:
+            with self._awake((AdapterUse(name),)):
+                yield
+        finally:
+            if name in self._found:
+                # What was encoded under the weights before must not be taken for what these would give.
+                self._found[name] = replace(self._found[name], digest=uuid.uuid4().hex)
 
     def detach(self, name: str) -> None:
         """Remove an attached adapter; after the last one the module is what it was before the first."""
@@ -195,6 +235,16 @@ class ResidentAdapters:
         missing = [key for key in result.missing_keys if f".{peft_name}." in key]
         if missing or result.unexpected_keys:
             raise ValueError(f"weights missing: {missing[:2]}, not known: {result.unexpected_keys[:2]}")
+
+    def _settle_in(self, name: str, folder: Path | None, digest: str) -> None:
+        self.sleep()
+        is_plain, is_whole = self._hook_layers(_peft_name(name))
+        self._found[name] = Resident(folder, digest, is_plain, is_whole)
+
+    def _take_off_failed(self, name: str) -> None:
+        # PEFT leaves what it loaded before an error in place, and awake.
+        self._found.pop(name, None)
+        self._take_off(_peft_name(name))
 
     def _hook_layers(self, peft_name: str) -> tuple[bool, bool]:
         """Hook the layers this adapter is the first to wrap; say whether it is plain, and whether it is whole."""
@@ -363,6 +413,10 @@ def _require_apart(config: Any, folder: str) -> None:
             places = accumulate(parts, "{}.{}".format)
             if not is_ours and not any(place.endswith(whole) for place in places):
                 raise AdapterError(f"the adapter in {folder} holds '{key}', a weight of the base model", trained)
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:240] or type(error).__name__
 
 
 def _peft_name(name: str) -> str:

@@ -1,25 +1,27 @@
-"""Adapter training: own texts become an adapter that nobody wears until agent.yaml asks for it by name."""
+"""Adapter training: own texts become an adapter that nobody wears until agent.yaml asks for it by name.
+
+They are taught by the loop that teaches any curriculum: step by step, with probes in between, and back to the last good
+weights where a cell of them sags or ordinary text would change too much. What it ends with is then checked on own texts
+that it never saw, and adopted or not.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from itertools import count
 from typing import Any, Literal
 
-import yaml
-
-from overlay.adapters import AdapterLibrary, Example, HeldOut, Recipe
+from overlay.adapters import AdapterLibrary
 from overlay.axes import Reading, distinct, is_coherent, repeated, text_parts
 from overlay.errors import AdapterError, HomeError
 from overlay.home import Home
 from overlay.model import Intervention, Row, Sampling
 from overlay.records import write_record
 from overlay.reprogramming.decision import Decision, decisions
+from overlay.reprogramming.own_curriculum import opening, own_curriculum, rest
 from overlay.reprogramming.trial import Candidate, Trial, judged
-
-MOST_TRAINED = 96
-"""Own texts that an adapter is trained on, at the most."""
+from overlay.teaching import OWN_CURRICULUM, Teaching
 
 LEVEL = 0.05
 """Of the paired comparison, one-sided."""
@@ -27,20 +29,11 @@ LEVEL = 0.05
 LEAST_GAIN = 0.02
 """Nats per token that held-out own texts have to gain on average: less is no part of an agent, however certain."""
 
-REPLAY_SHARE = 0.5
-"""Of what an adapter may cost on neutral text, what it may cost on its replay texts: on others it costs more."""
-
-OPENING_WORDS = 3
-"""Words of a text that are given before the likelihood of the rest is measured."""
-
 WRITTEN_PROMPTS, WRITTEN_TOKENS, PROMPT_WORDS = 16, 24, 6
 """Texts that a model writes to show that it still writes text: how many, how long, and after how many words."""
 
 TEMPERATURE = 0.8
 """Greedy text repeats itself whatever is worn."""
-
-RECIPE = "recipe.json"
-"""Where a trained adapter keeps the recipe that no person wrote: what it learned is in one folder, whole or not."""
 
 
 def trained_adapter(trial: Trial, decision: Decision) -> Candidate:
@@ -62,28 +55,40 @@ def trained_adapter(trial: Trial, decision: Decision) -> Candidate:
             f"(p = {apart:.3f}): it shows nothing of the state"
         )
         return Candidate(judged(decision, [reason]))
-    recipe = _recipe(name, trial, [text_parts(text)[-1] for text in contrast.neutral])
-    write_record(trial.place / "lora" / name / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json")))
+    curriculum, asked = own_curriculum(name, trial, [text_parts(text)[-1] for text in contrast.neutral])
     library = AdapterLibrary(trial.place / "lora", trial.place / "adapters")
     folder = home.lived / "adapters" / name
     decision = replace(decision, file=(folder / "adapter_model.safetensors").relative_to(home.folder).as_posix())
+    teaching = Teaching(
+        curriculum,
+        asked,
+        model,
+        trial.place / "teaching",
+        library,
+        # What nobody chose has nothing to prove against other orders: it is measured on what it never saw.
+        with_twin=False,
+        made_at=decision.time,
+        progress=trial.progress,
+    )
     try:
-        adapter = library.train(name, home.settings.model, dtype=model.dtype, progress=trial.progress)
+        taught = teaching.run()
     except AdapterError as error:
         return Candidate(judged(decision, [error.problem]))
+    adapter = taught.adapter
     with library.worn(model, name) as worn:
         before, after = _evidence(trial, worn)
         volatility = trial.gauge.measure(worn)
-    after |= {"volatility": volatility.mean, "volatility_p95": volatility.p95, "texts": len(recipe.examples)}
+    after |= {"volatility": volatility.mean, "volatility_p95": volatility.p95, "texts": len(adapter.examples)}
     after |= {"steps": adapter.steps, "replay_kl": adapter.replay_kl}
-    write_record(adapter.folder / RECIPE, recipe.model_dump_json(indent=1))
+    after["steps_back"] = sum(line["action"] == "stepped back" for line in taught.journal)
+    write_record(adapter.folder / OWN_CURRICULUM, curriculum.model_dump_json(indent=1, by_alias=True))
 
     def put() -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         adapter.folder.rename(folder)
 
     words = (
-        f"'{name}' is trained and is worn by nobody: it acts once agent.yaml asks for it by name, under `adapter` or "
+        f"'{name}' is taught and is worn by nobody: it acts once agent.yaml asks for it by name, under `adapter` or "
         "`state.fades_in`"
     )
     digest = adapter.weights_sha256
@@ -156,29 +161,6 @@ def _read_apart(trial: Trial) -> float:
     return float(wilcoxon(differences, alternative=wanted).pvalue) if any(differences) else 1.0
 
 
-def _recipe(name: str, trial: Trial, ordinary: Sequence[str]) -> Recipe:
-    """A recipe of own texts; what people wrote as ordinary prose, and what was said in calm turns, stays as it was."""
-    from overlay.model import neutral_texts
-
-    learned, settings, home = trial.learned[:MOST_TRAINED], trial.settings, trial.home
-    calm = [twin.text for _, twin in learned]
-    neutral = neutral_texts()
-    return Recipe(
-        name=name,
-        aim="What the agent itself said while its state stayed where it was.",
-        examples=tuple(Example(target=own.text) for own, _ in learned),
-        held_out=tuple(
-            HeldOut(prompt=_opening(own.text), good=_rest(own.text), bad=_rest(twin.text)) for own, twin in trial.held
-        ),
-        replay=tuple(text for text in dict.fromkeys([*ordinary, *calm]) if text not in neutral),
-        # What the agent said is what is to be learned, all of it.
-        exempt="targets",
-        steps=settings.steps,
-        budget=REPLAY_SHARE * settings.share * home.settings.budget,
-        seed=home.settings.seed,
-    )
-
-
 def _evidence(trial: Trial, worn: Intervention) -> tuple[dict[str, Any], dict[str, Any]]:
     """Likelihood of held-out own texts and of their calm twins, nats per token, and what free text is like."""
     from scipy.stats import wilcoxon
@@ -206,7 +188,7 @@ def _likelihoods(trial: Trial, intervention: Intervention) -> list[list[float]]:
         [
             scored.per_token[0]
             for scored in trial.model.score(
-                [Row(text=_opening(one.text), options=(_rest(one.text),), intervention=intervention) for one in texts]
+                [Row(text=opening(one.text), options=(rest(one.text),), intervention=intervention) for one in texts]
             )
         ]
         for texts in zip(*trial.held, strict=True)
@@ -238,11 +220,3 @@ def _reading(trial: Trial, intervention: Intervention) -> Reading:
         float(np.mean([repeated(text.tokens, 3) for text in texts])),
         distinct([text.tokens for text in texts], 2),
     )
-
-
-def _opening(text: str) -> str:
-    return " ".join(text.split()[:OPENING_WORDS])
-
-
-def _rest(text: str) -> str:
-    return " " + " ".join(text.split()[OPENING_WORDS:])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from overlay.adapters import Recipe, check_adapter, read_recipe, train
-from overlay.adapters.training import target_layers
+from overlay.adapters.targets import target_layers
 from overlay.errors import AdapterError
 from overlay.model import Row, VolatilityGauge, neutral_texts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from overlay.adapters.anchoring import (
 from overlay.adapters.anchoring_plot import draw_anchoring
 from overlay.adapters.feeding import Diet, feed
 from overlay.errors import AdapterError, ArgumentError
-from overlay.model import Row
+from overlay.model import NOTHING, Row
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "anchoring.py"
 
@@ -181,14 +182,17 @@ def test_a_fed_model_is_afterwards_what_it_was_in_every_architecture(tiny_model:
     inside = []
 
     def look(count: int, model: Any, worn: Any) -> None:
-        inside.append(next(logits.clone() for _, logits in model.logits(tokens[:1], rows[:1])))
+        for intervention in (worn, NOTHING):
+            seen = [replace(rows[0], intervention=intervention)]
+            inside.append(next(logits.clone() for _, logits in model.logits(tokens[:1], seen)))
 
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
     feed(tiny_model, Diet(("zz zz zz",), REPLAY, learning_rate=0.01), 2, look)
     assert torch.equal(torch.rand(2), expected)
-    assert not torch.allclose(inside[0], inside[-1], atol=1e-3)
+    assert not torch.allclose(inside[0], inside[-2], atol=1e-3)
+    assert torch.equal(inside[1], inside[-1])
     assert tiny_model.census() == census
     for one, (_, two) in zip(before, tiny_model.logits(tokens, rows), strict=True):
         assert torch.equal(one, two)

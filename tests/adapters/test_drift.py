@@ -23,7 +23,7 @@ from overlay.adapters.drift import (
     stored_drift,
     text_drift,
 )
-from overlay.adapters.drift_plot import draw_drift, drift_table, format_of
+from overlay.adapters.drift_plot import draw_drift, drift_table
 from overlay.adapters.feeding import Diet, feed
 from overlay.adapters.paraphrases import PARAPHRASES
 from overlay.errors import ArgumentError, DocumentError, RecordDamaged
@@ -245,12 +245,6 @@ def test_the_plot_is_the_same_every_time_and_the_table_names_every_text(some_map
     shown = console.export_text()
     assert all(text in shown for text in TEXTS)
     assert "floor (median of 24 pairs)" in shown
-
-
-def test_a_plots_file_must_say_its_format() -> None:
-    assert (format_of(Path("a.PNG")), format_of(Path("b.svg"))) == ("png", "svg")
-    with pytest.raises(ArgumentError, match="neither"):
-        format_of(Path("c.pdf"))
 
 
 def test_an_adapters_map_is_kept_beside_it_until_it_is_trained_anew(home: Any) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from overlay.adapters import Recipe, check_adapter, train
 from overlay.adapters.batch_order import BatchOrder
+from overlay.adapters.drift import read_feedings, stored_drift
 from overlay.errors import AdapterError, ArgumentError, OverlayError
 
 pytest_plugins = ["tiny_home"]
@@ -153,3 +154,26 @@ def test_every_item_comes_once_before_any_comes_again_and_the_order_can_be_taken
     other.restore(*state)
     assert [other.next() for _ in range(7)] == expected
     assert BatchOrder(2, 8, seed=0).next() in ([0, 1], [1, 0])
+
+
+def test_the_drift_is_followed_through_an_interruption_and_changes_nothing_of_what_is_learned(
+    home: Any, long: Recipe
+) -> None:
+    plain = fit(home, long)
+    assert not (plain.folder / "drift.json").exists()
+    whole = fit(home, long, drift_every=4)
+    assert whole.weights_sha256 == plain.weights_sha256
+    found = stored_drift(whole.folder)
+    assert found is not None
+    assert [one.feedings for one in found.feedings] == [0, 4, 8, STEPS]
+    assert max(found.feedings[0].drift.hidden) < 1e-9 < min(found.feedings[-1].drift.hidden)
+    assert (found.name, found.weights_sha256) == (long.name, whole.weights_sha256)
+    assert check_adapter(whole.folder) == whole
+    begin(home, long, 7, drift_every=4)
+    assert [one.feedings for one in read_feedings(checkpoint(home) / "feedings.json")] == [0, 4]
+    resumed = fit(home, long, resume=True, drift_every=4)
+    assert resumed.weights_sha256 == whole.weights_sha256
+    again = stored_drift(resumed.folder)
+    assert again is not None and again.feedings == found.feedings
+    with pytest.raises(ArgumentError, match="after every 0 steps"):
+        fit(home, long, drift_every=0)

@@ -1,0 +1,49 @@
+"""The check: cells of probes that sagged, and what was passed before and is no longer.
+
+A cell's mean says what happened to a kind of knowledge; one probe of it may fall while another rises. So a probe that
+the walk has passed is asked again at each check as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from overlay.probes import Probe, cells_of
+from overlay.teaching.curriculum import Curriculum, ProbeNode
+
+
+def cell_margins(probes: Sequence[Probe], found: Sequence[float], least: int) -> dict[str, float]:
+    """The mean margin of every cell that holds at least `least` probes, nats per token, by the cell's name."""
+    by_probe = {probe.id: margin for probe, margin in zip(probes, found, strict=True)}
+    return {
+        str(cell): sum(by_probe[probe.id] for probe in held) / len(held)
+        for cell, held in cells_of(probes).items()
+        if len(held) >= least
+    }
+
+
+def sagging(
+    cells: Mapping[str, float], good: Mapping[str, float], base: Mapping[str, float], limit: float
+) -> dict[str, str]:
+    """Cells whose mean margin lies more than `limit` nats per token below the last good state's, or the base's."""
+    found = {}
+    for name, margin in cells.items():
+        for whose, reference in (("the last good state's", good[name]), ("the base's", base[name])):
+            if reference - margin > limit:
+                found[name] = f"{name} sagged to {margin:+.3f} nats per token, {reference - margin:.3f} below {whose}"
+                break
+    return found
+
+
+def lost(curriculum: Curriculum, now: Mapping[str, float], passed: Mapping[str, float]) -> dict[str, str]:
+    """Probes that were passed and would fail now, by more than the curriculum's `sag` below what they were.
+
+    Args:
+        now, passed: margins by node, nats per token, as they are and when they passed.
+    """
+    found = {}
+    for name, margin in now.items():
+        node = curriculum[name]
+        if isinstance(node, ProbeNode) and margin <= node.least and passed[name] - margin > curriculum.teaching.sag:
+            found[name] = f"'{name}' was passed at {passed[name]:+.3f} nats per token, and is lost at {margin:+.3f}"
+    return found

@@ -1,0 +1,66 @@
+"""Ways of feeding an example: as it is written, under another prompt, into other blocks, with smaller steps."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from overlay.teaching.curriculum import Curriculum, ExampleNode, TeachingSettings
+from overlay.teaching.pupil import Blocks, Helping, Meal, Pupil
+
+OTHER_BLOCKS = 2
+"""Places of the map that are tried for an example, the best ones first."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of feeding an example, and what it is called."""
+
+    prompt: str
+    words: str
+    scale: float = 1.0
+    blocks: Blocks | None = None
+
+
+def as_written(node: ExampleNode) -> Way:
+    """The way that comes first."""
+    return Way(node.prompt, "as it is written")
+
+
+def ways_of(node: ExampleNode, pupil: Pupil, settings: TeachingSettings, blocks: Sequence[Blocks]) -> list[Way]:
+    """All ways of feeding an example, in the order in which they are tried.
+
+    Args:
+        blocks: where else it may be learned, the best place first.
+    """
+    found = [as_written(node)]
+    found += [Way(prompt, f"under another prompt, {prompt!r}") for prompt in pupil.prompts(node, settings.variants)]
+    found += [
+        Way(node.prompt, f"into blocks {first} to {last} alone", blocks=(first, last))
+        for first, last in blocks[:OTHER_BLOCKS]
+    ]
+    found += [
+        Way(node.prompt, f"with steps of {scale:g} the size", scale=scale)
+        for scale in (settings.smaller, settings.smaller**2)
+    ]
+    return found
+
+
+def meal_of(
+    node: ExampleNode, way: Way, curriculum: Curriculum, learned: Sequence[str], step: int, groups: int
+) -> Meal:
+    """What the optimizer step after `step` others learns from: the example, and earlier ones drawn anew each time."""
+    settings = curriculum.teaching
+    earlier = [one for one in curriculum.examples if one.id in learned and one.id != node.id]
+    drawn = random.Random(f"{settings.seed}/meal/{step}")
+    rehearsed = drawn.sample(earlier, min(settings.rehearse, len(earlier)))
+    helpings = (Helping(node.id, way.prompt), *(Helping(one.id, one.prompt) for one in rehearsed))
+    return Meal(helpings, replay_group(settings.seed, step, groups), way.scale, way.blocks)
+
+
+def replay_group(seed: int, step: int, groups: int) -> int:
+    """Which group of replay texts anchors a step: each once, shuffled, before any comes again."""
+    order = list(range(groups))
+    random.Random(f"{seed}/replay/{step // groups}").shuffle(order)
+    return order[step % groups]
