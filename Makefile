@@ -34,7 +34,7 @@ bench: models
 # Where files of LoCoMo and MuSiQue lie; without them recall and folds aren't measured.
 DATA ?= ../shared/data
 
-# The figures that the documentation quotes; about eight hours on two cores.
+# The figures that the documentation quotes; a night on two cores.
 evidence: models
 	@$(RUN)/overlay axes build tenderness
 	@$(RUN)/overlay axes calibrate tenderness --out docs/axes
@@ -44,6 +44,10 @@ evidence: models
 	@for data in $(wildcard $(DATA)/locomo*.json $(DATA)/musique_questions.json); do \
 		$(RUN)/overlay bench recall --data $$data || exit 1; $(RUN)/overlay bench folds --data $$data || exit 1; done
 	@$(RUN)/overlay run scenarios/*.yaml --arms all --out .overlay/runs/evidence
+	@for aim in spelling style; do $(RUN)/overlay map $$aim --out docs/maps/$$aim.md || exit 1; done
+	@for treatment in adapter:british_spelling adapter:terse_style axis:tenderness; do \
+		$(RUN)/overlay equivalence $$treatment --out docs/equivalence/$${treatment#*:}.md || exit 1; done
+	@$(RUN)/overlay levels tenderness --out docs/levels/tenderness.md
 
 models: $(STAMP)
 	@$(RUN)/overlay models pull --missing

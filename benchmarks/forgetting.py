@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from overlay.adapters import Recipe, read_recipe, train
+from overlay.levels import Question, causality, minimal_pairs
 from overlay.model import NOTHING, AdapterUse, Intervention, LanguageModel, Row
 from overlay.progress import Progress, SilentProgress
 from overlay.statistics import mcnemar_exact, paired_difference, wilson
@@ -23,21 +19,6 @@ STOCK = ("british_spelling", "old_orthography", "misspelling", "terse_style", "c
 
 LARGEST_BUDGET = 1e6
 """Nats a token: more than any adapter costs, so that nothing stops its training."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A choice between two continuations; `right` is the index of the right one.
-
-    `kind` is the phenomenon, or what is asked for; `by_token` whether options are compared per token: they are where
-    they have lengths of their own, and a minimal pair's sentences are compared as wholes.
-    """
-
-    kind: str
-    prompt: str
-    options: tuple[str, str]
-    right: int
-    by_token: bool
 
 
 def measure(
@@ -96,40 +77,6 @@ def shortened(recipe: Recipe, steps: int | None) -> Recipe:
 def plain(recipe: Recipe) -> Recipe:
     """The same lesson by plain cross-entropy: nothing holds the model where it was, and nothing stops it."""
     return recipe.model_copy(update={"anchor": 0.0, "safe_zone": None, "budget": LARGEST_BUDGET})
-
-
-def minimal_pairs() -> list[Question]:
-    """The sentences of forgetting.yaml, each cut before the place where the two differ."""
-    found = []
-    for kind, sentences in yaml.safe_load((HERE / "forgetting.yaml").read_text(encoding="utf-8")).items():
-        for sentence in sentences:
-            match = re.fullmatch(
-                r"(?P<before>[^{|}]*\S) \{(?P<good>[^{|}]+)\|(?P<bad>[^{|}]+)\}(?P<after>[^{|}]*)", sentence
-            )
-            if match is None:
-                raise ValueError(f"'{sentence}' is no minimal pair")
-            options = (f" {match['good']}{match['after']}", f" {match['bad']}{match['after']}")
-            found.append(Question(kind, match["before"], options, 0, by_token=False))
-    return found
-
-
-def causality() -> list[Question]:
-    """The items of causality.jsonl, as a premise that is gone on with "because" or "so"."""
-    found = []
-    for line in (HERE / "causality.jsonl").read_text(encoding="utf-8").splitlines():
-        item = json.loads(line)
-        joint = "because" if item["ask-for"] == "cause" else "so"
-        first, second = (_lowered(item[f"hypothesis{number}"]) for number in (1, 2))
-        prompt = f"{item['premise'].rstrip('.')} {joint}"
-        found.append(Question(item["ask-for"], prompt, (f" {first}", f" {second}"), item["label"], by_token=True))
-    return found
-
-
-def _lowered(sentence: str) -> str:
-    """The sentence as it stands within another. Names can't be told, so only common openings are written small."""
-    first = sentence.split(" ", 1)[0]
-    openings = {"A", "An", "The", "This", "These", "It", "He", "She", "They", "His", "Her", "Their", "There", "Some"}
-    return sentence[0].lower() + sentence[1:] if first in openings else sentence
 
 
 def answers(model: LanguageModel, questions: Sequence[Question], worn: Intervention = NOTHING) -> list[bool]:

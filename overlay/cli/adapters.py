@@ -77,7 +77,9 @@ def adapters_train(
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     drift_every: Annotated[
         int | None,
-        typer.Option(metavar="STEPS", help="Measure the drift every so many steps; `overlay adapters drift` draws it."),
+        typer.Option(
+            min=1, metavar="STEPS", help="Measure the drift every so many steps; `overlay adapters drift` draws it."
+        ),
     ] = None,
     home: HomeOption = HERE,
     dtype: DTypeOption = "auto",

@@ -19,7 +19,7 @@ app = typer.Typer()
     "overlay bench inner · overlay bench kills --kills 20 · overlay bench carryover · overlay bench emergent · "
     "overlay bench sweep · overlay bench nulls · overlay bench resumes --kills 5 · overlay bench memory --notes 5000 · "
     "overlay bench memory_kills --kills 10 · overlay bench recall --data locomo.json · overlay bench folds · "
-    "overlay bench frames"
+    "overlay bench frames · overlay bench teaching --kills 10"
 )
 def bench(
     name: Annotated[
@@ -51,7 +51,8 @@ def bench(
         int | None,
         typer.Option(
             min=1,
-            help="For kills, memory_kills and resumes: how many processes are killed; 200, 100 and 20 when not given.",
+            help="For kills, memory_kills, resumes and teaching: how many processes are killed; "
+            "200, 100, 20 and 10 when not given.",
         ),
     ] = None,
     notes: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import Annotated, NoReturn
 
@@ -45,21 +46,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-# In the order in which the help lists them.
-for unnamed in (agent, sessions, scenarios, levels, mapping, teaching, equivalence, audit, doctor, demo, bench):
-    app.add_typer(unnamed.app)
-app.add_typer(scenario.app, name="scenario")
-app.add_typer(state.app, name="state")
-app.add_typer(reprogram.app, name="reprogram")
-app.add_typer(memory.app, name="memory")
-app.add_typer(frames.app, name="frames")
-app.add_typer(axes.app, name="axes")
-app.add_typer(adapters.app, name="adapters")
-app.add_typer(probes.app, name="probes")
-app.add_typer(models.app, name="models")
+SECTIONS = {
+    "The agent": (agent, sessions, audit, state, reprogram, memory, frames),
+    "What bends the model, and what it does": (axes, adapters, teaching, mapping, probes, equivalence, levels),
+    "Scenarios": (scenario, scenarios),
+    "This machine": (doctor, models, demo, bench),
+}
+"""What the help lists, in its order."""
+
+NOUNS = (state, reprogram, memory, frames, axes, adapters, probes, scenario, models)
+"""Whose commands are said behind their noun, as in `overlay axes build`; those of the others stand alone."""
 
 MORE_OF_ADAPTERS = (adapter_drift, adapter_exchange, microvariants)
 """Imported because they add commands to those of `overlay adapters`."""
+
+for section, modules in SECTIONS.items():
+    for module in modules:
+        for command in module.app.registered_commands:
+            # The terminal breaks the lines of a help text, at its own width: a docstring's own breaks would show too.
+            paragraphs = (inspect.getdoc(command.callback) or "").split("\n\n")
+            command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+            if module not in NOUNS:
+                command.rich_help_panel = section
+        name = module.__name__.rpartition(".")[2] if module in NOUNS else None
+        app.add_typer(module.app, name=name, rich_help_panel=section)
 
 STOPPED = 130
 """The exit code after Ctrl-C: 128 + SIGINT, as in a shell."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overlay.cli.console import HERE, DTypeOption, HomeOption, JsonOption, console_progress, new_table, print_table
+from overlay.cli.written_files import require_writable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,7 @@ app = typer.Typer()
     "overlay levels tenderness --scenario scenarios/shared_stores.yaml --seeds 5 --json"
 )
 def levels(
-    axis: Annotated[str, typer.Argument(metavar="AXIS", help="The axis of the state.")],
+    axis: Annotated[str, typer.Argument(metavar="AXIS", help="The axis of the state, such as tenderness.")],
     scenario: Annotated[
         list[Path] | None,
         typer.Option(
@@ -45,7 +46,10 @@ def levels(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.md", help="Where to write the page; plot and numbers lie beside it."),
+        typer.Option(
+            metavar="FILE.md",
+            help="Where to write the page; plot and numbers lie beside it. In .overlay/levels/AXIS if not given.",
+        ),
     ] = None,
     home: HomeOption = HERE,
     dtype: DTypeOption = "auto",
@@ -57,11 +61,14 @@ def levels(
     build up unnamed. Adapter and state are scaled to one volatility. Asked again after a stop, it goes on.
     """
     from overlay.errors import ArgumentError
-    from overlay.home import Home
-    from overlay.levels import LevelSettings, compare_levels, write_page
 
     if out is not None and out.suffix != ".md":
         raise ArgumentError(f"{out} doesn't end in .md", "the page is Markdown: give its file this ending")
+    if out is not None:
+        require_writable(out)
+    from overlay.home import Home
+    from overlay.levels import LevelSettings, compare_levels, write_page
+
     opened = Home.open(home)
     settings = LevelSettings(seeds, directions, prompts, tokens, wordings, questions)
     with console_progress() as progress:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overlay.cli.console import HERE, DTypeOption, HomeOption, JsonOption, console_progress, print_table
+from overlay.cli.written_files import require_writable
 
 if TYPE_CHECKING:
     from overlay.mapping import InterventionMap
@@ -30,10 +31,10 @@ def map_command(
             help="spelling, errors, orthography, logic, style or tokens; or any adapter of the home that has a recipe.",
         ),
     ],
-    seeds: Annotated[int, typer.Option(help="Trainings in each place.")] = 3,
-    null_seeds: Annotated[int, typer.Option(help="Of these, how many also on random labels.")] = 1,
-    steps: Annotated[int, typer.Option(help="Steps of each training.")] = 24,
-    batch: Annotated[int, typer.Option(help="Examples a step.")] = 4,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings in each place.")] = 3,
+    null_seeds: Annotated[int, typer.Option(min=0, help="Of these, how many also on random labels.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Examples a step.")] = 4,
     p95: Annotated[
         float, typer.Option(help="Nats per token, 95th percentile on neutral text, to which each place is scaled.")
     ] = 0.5,
@@ -100,7 +101,7 @@ def map_facts(found: InterventionMap) -> dict[str, Any]:
 
 
 def _check_out(out: Path | None) -> None:
-    """Raise ArgumentError for a file of another kind, before anything is measured."""
+    """Raise ArgumentError for a file of another kind or in no place to write to, before anything is measured."""
     from overlay.errors import ArgumentError
     from overlay.plots import format_of
 
@@ -111,6 +112,8 @@ def _check_out(out: Path | None) -> None:
             raise ArgumentError(
                 f"{out} ends in none of .md, .png and .svg", "give the file one of these endings"
             ) from None
+    if out is not None:
+        require_writable(out)
 
 
 def _write(out: Path, found: InterventionMap) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from overlay.cli.console import HERE, DTypeOption, HomeOption, JsonOption, console_progress, print_table
 from overlay.cli.mistakes import Mistake, mistakes_of, tell_checked
-from overlay.cli.written_files import OutOption, begin_file, write_file, write_or_print
+from overlay.cli.written_files import OutOption, begin_file, require_writable, write_file, write_or_print
 
 if TYPE_CHECKING:
     from overlay.home import Home
@@ -26,13 +26,13 @@ TreatmentArgument = Annotated[
     str,
     typer.Argument(
         metavar="TREATMENT",
-        help="adapter:NAME[@SCALE], axis:NAME[@DOSE], state, prompt:TEXT, prompt:@FILE or base. Doses are in budget "
-        "doses.",
+        help="adapter:NAME, adapter:NAME@SCALE (1: as trained), axis:NAME, axis:NAME@DOSE (in budget doses, below 0 "
+        "for its reverse), state (as it stands now), prompt:TEXT, prompt:@FILE or base.",
     ),
 ]
 AgainstOption = Annotated[
     str,
-    typer.Option("--against", metavar="TREATMENT", help="What it is compared with; the unchanged model if not said."),
+    typer.Option("--against", metavar="TREATMENT", help="What it is compared with; base is the unchanged model."),
 ]
 BankOption = Annotated[
     str | None,
@@ -45,7 +45,7 @@ TopicOption = Annotated[list[str] | None, typer.Option("--topic", help="Only wha
 def probes_check(
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FILE|FOLDER|NAME...]", help="Banks; all of the home's when none is named."),
+        typer.Argument(metavar="FILE|FOLDER|NAME", help="Banks; all of the home's when none is named."),
     ] = None,
     home: HomeOption = HERE,
     as_json: JsonOption = False,
@@ -59,6 +59,7 @@ def probes_check(
     from overlay.probes.schema import bank_schema
 
     places = [_bank_path(path, home) for path in paths or ()] or [_opened(home).probes]
+    of_home = _opened(home).probes if (home / "agent.yaml").is_file() else None
     found: dict[str, list[Mistake]] = {}
     doubted: list[tuple[Path, Doubt]] = []
     for place in places:
@@ -69,11 +70,15 @@ def probes_check(
                 doubted += [(file, one) for one in doubts(read_bank(file))]
             except DocumentError as error:
                 found[str(file)] = mistakes_of(error, bank_schema())
-        if place.is_dir() and not any(found[str(file)] for file in files):
+        # Banks that are measured together must be apart: those of a folder, and one of the home beside its others.
+        folder = place if place.is_dir() else place.resolve().parent
+        if (place.is_dir() or folder == of_home) and not any(found[str(file)] for file in files):
             try:
-                read_bank(place)
+                read_bank(folder)
             except DocumentError as error:
-                found[str(error.path)] = mistakes_of(error, bank_schema())
+                wrong = next((file for file in files if file.resolve() == error.path.resolve()), None)
+                if wrong is not None:
+                    found[str(wrong)] = mistakes_of(error, bank_schema())
     for file, doubt in doubted:
         typer.echo(f"{file}: {doubt.cell}: {doubt.reason}", err=True)
     tell_checked(found, "probe banks", as_json=as_json)
@@ -146,6 +151,8 @@ def probes_map(
     opened, files = _opened(home), list(out or ())
     for file in files:
         _require_ending(file)
+        require_writable(file)
+    _require_treatments(opened, against, treatment)
     asked = _read(opened, bank).picked(
         levels=level or (), layers=layer or (), languages=language or (), topics=topic or ()
     )
@@ -191,6 +198,7 @@ def probes_answers(
     from overlay.probes.map_table import check_table
 
     opened = _opened(home)
+    _require_treatments(opened, against, treatment)
     read = _read(opened, bank)
     checks = [check for check in read.checks if not topic or set(topic) & set(check.topic)]
     if not checks:
@@ -219,12 +227,10 @@ def probes_answers(
 def _treated(
     home: Home, before: str, after: str, dtype: str
 ) -> Iterator[tuple[LanguageModel, Treatment, Treatment, Progress]]:
-    """The home's model, with both treatments ready; what can be wrong with them is said before it is loaded."""
+    """The home's model, with both treatments ready."""
     from overlay.model import LanguageModel
-    from overlay.treatments import read_treatment, require_treatment
+    from overlay.treatments import read_treatment
 
-    for text in (before, after):
-        require_treatment(text, home)
     with console_progress() as progress:
         progress.step(f"loading {home.settings.model}", None, None)
         model = LanguageModel.load(home.settings.model, dtype=dtype, pull=True, progress=progress)
@@ -235,6 +241,14 @@ def _treated(
             yield model, first, second, progress
 
 
+def _require_treatments(home: Home, *texts: str) -> None:
+    """Say what is wrong with treatments before anything is read or loaded for them."""
+    from overlay.treatments import require_treatment
+
+    for text in texts:
+        require_treatment(text, home)
+
+
 def _opened(home: Path) -> Home:
     from overlay.home import Home
 
@@ -243,10 +257,17 @@ def _opened(home: Path) -> Home:
 
 def _bank_path(written: str, home: Path) -> Path:
     """A file or folder as it is written, and otherwise the bank of the home that has this name."""
+    from overlay.errors import ArgumentError
+
     path = Path(written)
     if path.exists() or path.suffix:
         return path
-    return _opened(home).probes / f"{written}.yaml"
+    folder = _opened(home).probes
+    named = folder / f"{written}.yaml"
+    if not named.is_file():
+        known = ", ".join(sorted(bank.stem for bank in folder.glob("*.yaml"))) or "none"
+        raise ArgumentError(f"there is no bank '{written}' in {folder}", f"known: {known}; or name a file or a folder")
+    return named
 
 
 def _read(home: Home, bank: str | None) -> ProbeBank:

@@ -27,7 +27,7 @@ SUFFIXES = (".yaml", ".yml", ".jsonl")
 )
 def teach(
     graph: Annotated[
-        str | None, typer.Argument(metavar="[GRAPH]", help="A curriculum of the home by its name, or a file.")
+        str | None, typer.Argument(metavar="GRAPH", help="A curriculum of the home by its name, or a file.")
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="List its mistakes with their lines (or those of all), and teach nothing.")
@@ -109,9 +109,9 @@ def _taught(
     from overlay.teaching import Teaching, read_curriculum, read_learned_edges
     from overlay.teaching.learned_edges import FILE
 
-    curriculum, questions = read_curriculum(path, _banks(home))
+    curriculum, questions = read_curriculum(path, home.probes)
     curriculum = curriculum.with_settings(settings)
-    folder = home.lived / "teaching" / (name or curriculum.name)
+    folder = home.teaching / (name or curriculum.name)
     with console_progress() as progress:
         model = LanguageModel.load(home.settings.model, dtype=dtype, pull=True, progress=progress)
         learned = read_learned_edges(folder.with_name(curriculum.name) / FILE)
@@ -140,9 +140,9 @@ def _learn_edges(home: Home, path: Path, seed: int | None, dtype: str, as_json: 
     from overlay.teaching import learn_edges, read_curriculum
     from overlay.teaching.learned_edges import FILE
 
-    curriculum, _ = read_curriculum(path, _banks(home))
+    curriculum, _ = read_curriculum(path, home.probes)
     curriculum = curriculum.with_settings(_set(seed=seed))
-    file = home.lived / "teaching" / curriculum.name / FILE
+    file = home.teaching / curriculum.name / FILE
     with console_progress() as progress:
         model = LanguageModel.load(home.settings.model, dtype=dtype, pull=True, progress=progress)
         found = learn_edges(model, curriculum, file, progress=progress)
@@ -163,11 +163,11 @@ def _tell_mistakes(home: Home, graph: str | None, as_json: bool) -> None:
 
     paths = _curricula(home) if graph is None else [_path(home, graph)]
     if not paths:
-        raise ArgumentError(f"there is no curriculum in {_folder(home)}", "name a file")
+        raise ArgumentError(f"there is no curriculum in {home.curricula}", "name a file")
     found: dict[str, list[Mistake]] = {}
     for path in paths:
         try:
-            read_curriculum(path, _banks(home))
+            read_curriculum(path, home.probes)
             found[str(path)] = []
         except DocumentError as error:
             found[str(path)] = mistakes_of(error, curriculum_schema())
@@ -178,7 +178,7 @@ def _page(home: Home, curriculum: Curriculum, taught: Taught, out: Path | None) 
     from overlay.records import write_record
     from overlay.teaching.page import teaching_page
 
-    place = out or home.lived / "teaching" / taught.adapter.name / "page.md"
+    place = out or home.teaching / taught.adapter.name / "page.md"
     write_record(place, teaching_page(curriculum, taught))
     return place
 
@@ -204,7 +204,7 @@ def _blocks(home: Home, digest: str, aim: str) -> list[tuple[int, int]]:
     """Where the map of an aim found it best to teach, the best blocks first."""
     from overlay.mapping import map_path, places_by_gain, read_map
 
-    found = read_map(map_path(home.lived / "maps", digest, aim))
+    found = read_map(map_path(home.maps, digest, aim))
     ranges = [place.where.get("blocks") for place in places_by_gain(found)]
     return list(dict.fromkeys((int(one[0]), int(one[1])) for one in ranges if isinstance(one, list | tuple)))
 
@@ -213,16 +213,8 @@ def _set(**settings: int | None) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
 
 
-def _folder(home: Home) -> Path:
-    return home.folder / "adapters" / "curricula"
-
-
-def _banks(home: Home) -> Path:
-    return home.folder / "adapters" / "probes"
-
-
 def _curricula(home: Home) -> list[Path]:
-    return sorted(path for path in _folder(home).glob("*") if path.suffix in SUFFIXES)
+    return sorted(path for path in home.curricula.glob("*") if path.suffix in SUFFIXES)
 
 
 def _path(home: Home, graph: str) -> Path:
@@ -235,4 +227,4 @@ def _path(home: Home, graph: str) -> Path:
         if path.stem == graph:
             return path
     known = ", ".join(path.stem for path in _curricula(home)) or "none"
-    raise ArgumentError(f"there is no curriculum '{graph}' in {_folder(home)}", f"known: {known}; or name a file")
+    raise ArgumentError(f"there is no curriculum '{graph}' in {home.curricula}", f"known: {known}; or name a file")

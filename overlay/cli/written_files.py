@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from overlay.errors import ArgumentError
 
 OutOption = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it there instead of printing it.")]
 
@@ -16,13 +20,25 @@ def write_file(path: Path, text: str) -> None:
     Raises:
         ArgumentError: nothing can be written there. StorageFull
     """
-    from overlay.errors import ArgumentError
     from overlay.records import write_record
 
     try:
         write_record(path, text)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        raise ArgumentError(f"{path} can't be written: {error.strerror}", "choose a place you may write to") from error
+    except OSError as error:
+        raise _unwritable(path, error.strerror or str(error)) from error
+
+
+def require_writable(path: Path) -> None:
+    """Raise ArgumentError where no file can be written, before anything is measured for it; nothing is made there."""
+    folder = path.absolute().parent
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if path.is_dir():
+        raise _unwritable(path, "it is a folder")
+    if not folder.is_dir():
+        raise _unwritable(path, f"{folder} is no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _unwritable(path, f"you may not write to {folder}")
 
 
 def begin_file(path: Path, text: str, other: str = "choose another name or folder") -> None:
@@ -41,3 +57,9 @@ def write_or_print(text: str, out: Path | None) -> None:
     else:
         write_file(out, text)
         print(out)
+
+
+def _unwritable(path: Path, reason: str) -> ArgumentError:
+    from overlay.errors import ArgumentError
+
+    return ArgumentError(f"{path} can't be written: {reason}", "choose a place you may write to")

@@ -34,7 +34,7 @@ class MapSettings:
 
     seeds: int = 3
     null_seeds: int = 1
-    steps: int = 24
+    steps: int = 16
     batch: int = 4
     p95: float = 0.5
 

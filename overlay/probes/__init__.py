@@ -8,7 +8,7 @@ prompts are all the same here: it never asks what a treatment is made of, and it
 from __future__ import annotations
 
 from overlay.probes.bank import ProbeBank, read_bank
-from overlay.probes.check_report import CheckReport, check_generations
+from overlay.probes.check_report import CheckReport, check_generations, meets
 from overlay.probes.cues import Doubt, doubts
 from overlay.probes.map_plot import draw_map
 from overlay.probes.map_table import map_table
@@ -41,6 +41,7 @@ __all__ = [
     "draw_map",
     "map_table",
     "margins",
+    "meets",
     "per_token",
     "read_bank",
     "semantic_map",

@@ -9,4 +9,5 @@ from overlay.probes.bank import ProbeBank
 def new_bank(name: str) -> str:
     """The text of a new bank's file. Raises ArgumentError when a bank can't have this name."""
     require_name(name, ProbeBank, "a probe bank", "use a-z, 0-9 and _, and a letter at the start")
-    return new_document(name, "overlay.probes")
+    # Ids hold the name as well: banks are read together, and no two may share an id.
+    return new_document(name, "overlay.probes").replace("NAME", name)

@@ -21,7 +21,7 @@ from overlay.records import write_record
 from overlay.reprogramming.decision import Decision, decisions
 from overlay.reprogramming.own_curriculum import opening, own_curriculum, rest
 from overlay.reprogramming.trial import Candidate, Trial, judged
-from overlay.teaching import OWN_CURRICULUM, Teaching
+from overlay.teaching import OWN_CURRICULUM
 
 LEVEL = 0.05
 """Of the paired comparison, one-sided."""
@@ -43,6 +43,9 @@ def trained_adapter(trial: Trial, decision: Decision) -> Candidate:
         AxisMissing, WrongBaseModel: the axis isn't built for this model as it is written now.
         DocumentError, ModelUnavailable, RecordDamaged
     """
+    # It loads torch, which looking at decisions and undoing them can do without.
+    from overlay.teaching import Teaching
+
     home, settings, model = trial.home, trial.settings, trial.model
     contrast = home.axes.contrast(trial.proposal.axis)
     name = _free_name(home, trial.proposal.axis)

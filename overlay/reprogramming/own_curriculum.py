@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from overlay.adapters.microvariants import language_of
-from overlay.model import neutral_texts
 from overlay.probes import Probe, cells_of, read_bank
 from overlay.reprogramming.own_texts import Pair
 from overlay.reprogramming.trial import Trial
@@ -49,6 +48,9 @@ def own_curriculum(name: str, trial: Trial, ordinary: Sequence[str]) -> tuple[Cu
     Raises:
         DocumentError: a probe bank of the home is wrong.
     """
+    # It loads torch, and what only looks at decisions comes by this file too.
+    from overlay.model import neutral_texts
+
     settings, home = trial.settings, trial.home
     pairs = trial.learned[:MOST_TAUGHT]
     asked = list(_own_probes(pairs[ASKED - 1 :: ASKED]))[:MOST_ASKED]

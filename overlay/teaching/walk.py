@@ -12,12 +12,12 @@ Everything that decides is measured or drawn from the seed and the number of the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from overlay.errors import AdapterError
+from overlay.probes import meets
 from overlay.progress import Progress, SilentProgress
 from overlay.teaching.check import cell_margins, lost, sagging
 from overlay.teaching.curriculum import Curriculum, ExampleNode, ProbeNode
@@ -100,9 +100,7 @@ class Walk:
         if passed and node.expect is not None:
             text = self._pupil.says(self._questions.asked[node.id].prompt)
             said = {"said": text}
-            passed = all(re.search(one, text, re.IGNORECASE) for one in node.expect.contains) and not any(
-                re.search(one, text, re.IGNORECASE) for one in node.expect.lacks
-            )
+            passed = bool(meets(text, node.expect))
         outcome: Literal["passed", "failed"] = "passed" if passed else "failed"
         if passed:
             self.standing.passed[node.id] = margin

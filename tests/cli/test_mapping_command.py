@@ -55,7 +55,7 @@ def test_a_map_is_drawn_kept_and_shown(home: Home, tmp_path: Path) -> None:
 def test_what_cannot_be_mapped_is_said_before_anything_is_measured(home: Home, tmp_path: Path) -> None:
     for words, kind, says in (
         (("peace",), AdapterError, "no aim 'peace'"),
-        (("ends_in_z", "--steps", "0"), ArgumentError, "1 or more seeds, steps"),
+        (("ends_in_z", "--p95", "0"), ArgumentError, "p95 above 0"),
         (("ends_in_z", "--out", tmp_path / "map.pdf"), ArgumentError, "none of .md, .png and .svg"),
     ):
         done = run(home, *words)

@@ -92,6 +92,24 @@ def test_an_id_in_two_banks_is_a_mistake_of_the_folder(overlay: Command, home: H
     assert "stands in letters.yaml as well" in done.out
 
 
+def test_one_bank_of_the_home_is_checked_beside_its_others(overlay: Command, home: Home) -> None:
+    write_bank(home.probes, toy_content(name="more"))
+    done = overlay("check", "more")
+    assert done.code == 2
+    assert "more.yaml:" in done.out and "stands in letters.yaml as well" in done.out
+
+
+def test_new_banks_can_be_measured_beside_each_other(overlay: Command) -> None:
+    assert overlay("new", "tides").code == overlay("new", "moons").code == 0
+    assert overlay("check").out == "3 probe banks: OK\n"
+
+
+def test_a_place_that_cant_be_written_to_is_told_before_anything_is_measured(overlay: Command, home: Home) -> None:
+    done = overlay("map", "base", "--out", home.folder / "agent.yaml" / "map.md")
+    assert done.code == 2
+    assert "can't be written" in done.told and "loading" not in done.told
+
+
 def test_a_map_is_printed_and_written_in_every_form(overlay: Command, tmp_path: Path) -> None:
     page, plot, record = (tmp_path / f"map.{ending}" for ending in ("md", "png", "json"))
     done = overlay("map", "prompt:Say z, only z.", "--out", page, "--out", plot, "--out", record, "--dtype", "float32")
@@ -143,7 +161,7 @@ def test_answers_are_checked_under_both_treatments(overlay: Command) -> None:
     [
         (("map", "wish"), "is no treatment"),
         (("map", "adapter:nobody"), "no adapter 'nobody'"),
-        (("map", "base", "--bank", "nobody"), "does not exist"),
+        (("map", "base", "--bank", "nobody"), "no bank 'nobody'"),
         (("map", "base", "--level", "rumour"), "no probe"),
         (("map", "base", "--out", "map.txt"), ".png"),
         (("answers", "base", "--topic", "nothing"), "no such checks"),

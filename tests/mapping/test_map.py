@@ -155,7 +155,7 @@ def test_a_map_that_was_stopped_goes_on_and_the_model_is_what_it_was(tiny_llama:
 
 def test_what_was_stopped_inside_a_training_leaves_the_model_alone(tiny_llama: Any, tmp_path: Path) -> None:
     before, census = logits(tiny_llama), tiny_llama.census()
-    wild = toy_recipe(tmp_path, **{"learning_rate: 0.02": "learning_rate: 1.0", "rank: 2": "rank: 2\nalpha: 1.0e+38"})
+    wild = toy_recipe(tmp_path, **{"learning_rate: 0.02": "learning_rate: 1.0", "rank: 2": "rank: 2\nalpha: 1.0e+300"})
     from overlay.mapping import Aim
 
     with pytest.raises(AdapterError, match="early attention, seed 0: diverged"):
