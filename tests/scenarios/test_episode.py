@@ -65,6 +65,9 @@ def test_sham_does_scores_and_samples_what_base_does_bit_for_bit(
         [without(record, *WHOSE) for record in play(tiny_llama, scenario, Arm(name, name, intervention))]
         for name, intervention in (("base", NOTHING), ("sham", steered * 0.0), ("treated", steered))
     )
+    # The unchanged model reads the texts of base and treated only.
+    assert all(record["quality"].pop("own_nll") is not None for record in base)
+    assert all(record["quality"].pop("own_nll") is None for record in sham)
     assert sham == base
     assert [record["prompts"] for record in treated] == [record["prompts"] for record in base]
     for record, other in zip(base, treated, strict=True):
