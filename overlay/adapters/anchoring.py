@@ -252,7 +252,7 @@ def concept_vectors(
     found = []
     behind = BEHIND if place == "behind the word" else ""
     for word in words:
-        length = 1 if behind else len(model.tokenizer(f" {word}", add_special_tokens=False)["input_ids"])
+        length = 1 if behind else len(model.tokenize(f" {word}"))
         rows = [Row(text=f"{template} {word}{behind}", intervention=intervention) for template in templates]
         seen = model.observe(rows, pool=tuple(range(-length, 0)))
         found.append(np.stack([observation.activations for observation in seen]))

@@ -60,7 +60,7 @@ def token_ids(model: LanguageModel, words: Sequence[str]) -> list[int]:
     """
     found: list[int] = []
     for word in words:
-        forms = [list(model.tokenizer(form, add_special_tokens=False)["input_ids"]) for form in (word, f" {word}")]
+        forms = [list(model.tokenize(form)) for form in (word, f" {word}")]
         rows = [tokens[0] for tokens in forms if len(tokens) == 1]
         if not rows:
             pieces = [model.tokenizer.decode([token]) for token in forms[0]]

@@ -44,7 +44,7 @@ class Prompt:
 
     def tokens(self, model: LanguageModel, query: str, chat: bool) -> tuple[int, ...]:
         """What the model reads before the first compared token."""
-        opening = model.tokenizer(self.opening, add_special_tokens=False)["input_ids"] if self.opening else ()
+        opening = model.tokenize(self.opening) if self.opening else ()
         return (*model.encode(self.row(query, chat)).tokens, *opening)
 
     @property

@@ -121,7 +121,7 @@ def shared_run(target: Target, prompt: Prompt) -> tuple[int, ...]:
         ArgumentError: it has no text, or none of its tokens stand alike in all rows.
     """
     words = prompt.text.strip()
-    run: tuple[int, ...] = tuple(target.model.tokenizer(words, add_special_tokens=False)["input_ids"]) if words else ()
+    run: tuple[int, ...] = target.model.tokenize(words) if words else ()
     rows = [prompt.tokens(target.model, query, target.chat) for query in target.queries]
     # What stands at its borders may be joined with them into one token: those are left as they are.
     for inner in [run, run[1:], run[:-1], run[1:-1]]:

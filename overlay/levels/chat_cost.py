@@ -44,7 +44,7 @@ class ChatGauge:
         """By text: log-probabilities (tokens, vocabulary) of what each of its tokens was drawn from."""
         row = treatment.row(QUERY, chat=True)
         prompt = self._model.encode(row)
-        replies = [self._model.tokenizer(text, add_special_tokens=False)["input_ids"] for text in self._texts]
+        replies = [self._model.tokenize(text) for text in self._texts]
         tokens = [(*prompt.tokens, *reply) for reply in replies]
         rows = [_from(row, prompt.turn_start, len(one)) for one in tokens]
         for index, logits in self._model.logits(tokens, rows):

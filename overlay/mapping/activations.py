@@ -98,7 +98,7 @@ def option_differences(model: LanguageModel, choices: Sequence[HeldOut]) -> NDAr
     found = []
     for option in ("good", "bad"):
         texts = [getattr(item, option) for item in choices]
-        lengths = [len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
+        lengths = [len(model.tokenize(text)) for text in texts]
         activations = np.empty((len(choices), model.layers, model.width), np.float32)
         for length in sorted(set(lengths)):
             members = [index for index, own in enumerate(lengths) if own == length]

@@ -102,14 +102,14 @@ def _words(model: LanguageModel, texts: Sequence[str], rows: int) -> tuple[tuple
 
     Tokens that are no whole word when they stand alone, such as parts of a letter, can't be named in a recipe.
     """
-    counts = Counter(token for text in texts for token in model.tokenizer(text, add_special_tokens=False)["input_ids"])
+    counts = Counter(token for text in texts for token in model.tokenize(text))
     words: list[str] = []
     known: set[int] = set()
     for token, _ in counts.most_common():
         word = model.tokenizer.decode([token]).strip()
         if not word or word in words:
             continue
-        forms = [model.tokenizer(form, add_special_tokens=False)["input_ids"] for form in (word, f" {word}")]
+        forms = [model.tokenize(form) for form in (word, f" {word}")]
         ids = {form[0] for form in forms if len(form) == 1}
         if token in ids and len(known | ids) <= rows:
             words.append(word)

@@ -51,6 +51,7 @@ class Attempt:
     vetoes: dict[int, set[int]] = field(default_factory=dict)
     avoided: list[Avoided] = field(default_factory=list)
     volatility: list[float] = field(default_factory=list)
+    log_likelihood: list[float] = field(default_factory=list)
     returns: int = 0
     ended: Ended | None = None
     turned_back: bool = False
@@ -80,7 +81,7 @@ class Attempt:
         self.avoided = [entry for entry in self.avoided if entry.step <= place]
         self.vetoes = {step: tokens for step, tokens in self.vetoes.items() if step <= place}
         self.veto(ban, place, taken.token, taken.probability)
-        del self.kept[place:], self.steps[place:], self.volatility[place:]
+        del self.kept[place:], self.steps[place:], self.volatility[place:], self.log_likelihood[place:]
         self.returns += 1
         self.turned_back = self.seeks_likeliest = True
 
@@ -105,6 +106,7 @@ class Attempt:
             self.ended,
             tuple(self.avoided),
             tuple(self.volatility[: len(tokens)]),
+            tuple(self.log_likelihood[: len(tokens)]),
         )
 
 
@@ -133,6 +135,8 @@ class Decoder(LogitsProcessor):
         watched = [row for row in running if self._attempts[row].bans is not None]
         for row in running:
             self._skew(row, self._attempts[row], scores)
+        traced = [row for row in running if self._attempts[row].row.trace_likelihood]
+        totals = scores[traced].logsumexp(-1)
         likely = scores[watched].softmax(-1)
         for row in watched:
             _cut(self._attempts[row], scores[row])
@@ -142,6 +146,7 @@ class Decoder(LogitsProcessor):
             chosen = chosen.clone()
         for row, probabilities in zip(watched, likely, strict=True):
             self._choose_unbanned(self._attempts[row], scores[row], chosen[row], probabilities)
+        self._trace(traced, scores, chosen, totals)
         if not self._twins:
             return chosen
         order = list(range(rows)) + [row for row, _ in sorted(self._twins.items(), key=lambda pair: pair[1])]
@@ -156,6 +161,16 @@ class Decoder(LogitsProcessor):
             base = scores[self._twins[row]].log_softmax(-1)
             divergence = (base.exp() * (base - scores[row].log_softmax(-1))).sum()
             attempt.volatility.append(max(0.0, float(divergence)))
+
+    def _trace(self, traced: Sequence[int], scores: Tensor, chosen: Tensor, totals: Tensor) -> None:
+        """Note how likely the choice of each traced row is; `totals` (traced rows,) are those of all its scores."""
+        if not traced:
+            return
+        tokens = chosen[traced].argmax(-1, keepdim=True)
+        likely = scores[traced].gather(-1, tokens)[:, 0] - totals
+        for row, value in zip(traced, likely.tolist(), strict=True):
+            if not self._attempts[row].turned_back:
+                self._attempts[row].log_likelihood.append(value)
 
     def _choose_unbanned(self, attempt: Attempt, scores: Tensor, chosen: Tensor, likely: Tensor) -> None:
         """Cut tokens until the chosen one breaks no ban; in the middle of a word, go where another way is likeliest:

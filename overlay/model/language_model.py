@@ -156,6 +156,10 @@ class LanguageModel:
         """Tokens as text, without special tokens."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
 
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """A text as the tokens it has in the middle of others: no special tokens around it."""
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
     def census(self) -> Census:
         """Everything on the model that could change what it computes: equal before and after any call."""
         if not self.steering.has_plan:
@@ -533,7 +537,7 @@ class LanguageModel:
         for bias in intervention.biases:
             tokens = bias.target
             if isinstance(tokens, str):
-                tokens = tuple(self.tokenizer(tokens, add_special_tokens=False)["input_ids"])
+                tokens = self.tokenize(tokens)
             if not tokens or max(tokens) >= self._vocabulary:
                 raise InterventionError(
                     f"a logit bias on {bias.target!r}, which is no token here",
@@ -559,7 +563,7 @@ class LanguageModel:
 
     def _option_tokens(self, row: Row) -> int:
         """How many positions a row's options take together, padding included."""
-        lengths = [len(self.tokenizer(option, add_special_tokens=False)["input_ids"]) for option in row.options]
+        lengths = [len(self.tokenize(option)) for option in row.options]
         return len(lengths) * max(lengths, default=0)
 
     @property
@@ -672,11 +676,7 @@ class LanguageModel:
     def _score_batch(self, rows: Sequence[Row], begun: Sequence[_Begun]) -> list[Scored]:
         prompts = [one.prompt for one in begun]
         owners = [index for index, row in enumerate(rows) for _ in row.options]
-        options = [
-            tuple(self.tokenizer(option, add_special_tokens=False)["input_ids"])
-            for row in rows
-            for option in row.options
-        ]
+        options = [self.tokenize(option) for row in rows for option in row.options]
         biases = [self._biases(row.intervention) for row in rows]
         with self._influence(rows, prompts, exact=True):
             cache = self._resumed([(one.found, one.known) for one in begun], prompts)

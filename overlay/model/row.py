@@ -59,6 +59,7 @@ class Row:
         options: what `score` scores, each as a continuation of the prompt.
         seed: the only source of this row's randomness.
         trace_volatility: measure what each generated token cost, against the same prefix without the intervention.
+        trace_likelihood: note how likely each generated token was.
     """
 
     messages: tuple[Message, ...] = ()
@@ -68,6 +69,7 @@ class Row:
     seed: int = 0
     options: tuple[str, ...] = ()
     trace_volatility: bool = False
+    trace_likelihood: bool = False
 
     def __post_init__(self) -> None:
         if bool(self.messages) == (self.text is not None):
@@ -113,6 +115,8 @@ class Completion:
         avoided: what the row's bans kept it from, in order.
         volatility: KL(without ‖ with the intervention) of each kept token's distribution, nats; empty unless the row
             asked for it. Bans are left out: what they cut would be infinite; `avoided` counts it.
+        log_likelihood: log-probability of each kept token under the intervention, nats, before bans, temperature and
+            top-p, in the rounding in which the model generates; empty unless the row asked for it.
     """
 
     text: str
@@ -121,6 +125,7 @@ class Completion:
     ended: Literal["end", "stop", "length", "cancelled"]
     avoided: tuple[Avoided, ...] = ()
     volatility: tuple[float, ...] = ()
+    log_likelihood: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

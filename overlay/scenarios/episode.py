@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from overlay.errors import ExpressionError
-from overlay.model import Completion, Message, Row, Sampling, Scored
+from overlay.model import NOTHING, Completion, Message, Row, Sampling, Scored
 from overlay.scenarios.cells import Arm, Group, Record, Unit
 from overlay.scenarios.detectors import Instruments, detect, names_state
 from overlay.scenarios.script import END, Act, Choose, Free, Item, Option, Scenario, Step, asks, fill
@@ -27,7 +27,24 @@ _REPEATED = 4
 """Words of a sequence that counts as repeated when it comes again."""
 
 _COMPARED_BY_TEXT = ("base", "treated")
-"""The arms whose text is read by the unchanged model: encoding those of all arms would take as long as writing them."""
+"""The arms whose text the unchanged model judges: reading those of all arms would take as long as writing them."""
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A text and the chat before it; where the unchanged model wrote it, its tokens and how likely each of them was."""
+
+    chat: tuple[Message, ...]
+    text: str
+    tokens: tuple[int, ...] = ()
+    log_likelihood: tuple[float, ...] = ()
+
+    def own_nll(self, model: LanguageModel) -> float | None:
+        """Nats per token, if writing it told what reading it would: another way to cut a text into tokens reads
+        otherwise."""
+        if not self.log_likelihood or self.tokens != model.tokenize(self.text):
+            return None
+        return -float(np.mean(self.log_likelihood))
 
 
 @dataclass
@@ -41,7 +58,7 @@ class Episode:
     now: Situation
     messages: list[Message]
     events: list[Event] = field(default_factory=list)
-    written: list[tuple[tuple[Message, ...], str]] = field(default_factory=list)
+    written: list[_Written] = field(default_factory=list)
     margin: float | None = None
     excluded: str = ""
     prompts: str = ""
@@ -62,10 +79,12 @@ class Episode:
         )
 
     @property
-    def texts(self) -> list[tuple[tuple[Message, ...], str]]:
-        """What was written freely, with the chat before it: in the trial or, where nothing was, in probes."""
+    def texts(self) -> list[_Written]:
+        """What was written freely: in the trial or, where nothing was, in probes."""
         told = [
-            ((*self.messages, Message("user", one["ask"])), one["text"]) for one in self.probes if one["kind"] == "free"
+            _Written((*self.messages, Message("user", one["ask"])), one["text"])
+            for one in self.probes
+            if one["kind"] == "free"
         ]
         return _filled(self.written) or _filled(told)
 
@@ -78,8 +97,8 @@ class Episode:
         self.messages += [Message("user", text), Message("assistant", reply)]
 
 
-def _filled(texts: list[tuple[tuple[Message, ...], str]]) -> list[tuple[tuple[Message, ...], str]]:
-    return [one for one in texts if one[1].strip()]
+def _filled(texts: list[_Written]) -> list[_Written]:
+    return [one for one in texts if one.text.strip()]
 
 
 _Waiting = tuple[Episode, Asked, tuple[Row, ...]]
@@ -264,11 +283,13 @@ def _write(
         said.append(fill(free.asks, episode.now, wording))
     prompt = "\n\n".join(said)
     sampling = Sampling(max_tokens=free.max_tokens, temperature=free.temperature)
-    row = episode.asked(prompt, sampling=sampling, seed=_seed(episode.unit, len(episode.events)))
+    is_unchanged = episode.arm.name in _COMPARED_BY_TEXT and episode.arm.intervention == NOTHING
+    seed = _seed(episode.unit, len(episode.events))
+    row = episode.asked(prompt, sampling=sampling, seed=seed, trace_likelihood=is_unchanged)
     (written,) = yield (row,)
     assert isinstance(written, Completion)
     _remember_prompts(episode, [written.prompt_tokens])
-    episode.written.append((row.messages, written.text))
+    episode.written.append(_Written(row.messages, written.text, written.tokens, written.log_likelihood))
     episode.said(prompt, written.text)
     episode.events.append(Event(name, "free", written.text))
     _pass(episode, said)
@@ -325,11 +346,14 @@ def _own_nll(model: LanguageModel, episodes: Sequence[Episode]) -> list[float | 
 
     Texts are short, and five of them gave twice the ratio of twenty: so all of two arms rather than some of each.
     """
-    texts = [one.texts if one.arm.name in _COMPARED_BY_TEXT else [] for one in episodes]
-    rows = [Row(chat, options=(text,)) for found in texts for chat, text in found]
-    scored = iter(model.score(rows) if rows else [])
-    found = [[-next(scored).per_token[0] for _ in one] for one in texts]
-    return [float(np.mean(one)) if one else None for one in found]
+    texts = [
+        [(text, text.own_nll(model)) for text in one.texts] if one.arm.name in _COMPARED_BY_TEXT else []
+        for one in episodes
+    ]
+    unread = [Row(text.chat, options=(text.text,)) for found in texts for text, known in found if known is None]
+    read = iter(model.score(unread) if unread else [])
+    nll = [[-next(read).per_token[0] if known is None else known for _, known in found] for found in texts]
+    return [float(np.mean(one)) if one else None for one in nll]
 
 
 def _repetition(texts: Sequence[str]) -> float | None:
@@ -366,8 +390,8 @@ def _record(episode: Episode, script: Record, detectors: Record, own_nll: float 
         "prompts": episode.prompts,
         "quality": {
             "own_nll": own_nll,
-            "repetition": _repetition([text for _, text in episode.texts]),
-            "unparsable": sum(not text.strip() for _, text in episode.written),
+            "repetition": _repetition([one.text for one in episode.texts]),
+            "unparsable": sum(not one.text.strip() for one in episode.written),
             "calls": episode.calls,
             "tokens": episode.tokens,
         },

@@ -401,11 +401,14 @@ def test_an_excluded_episode_is_not_asked_about_itself(tiny_llama: LanguageModel
     assert all(bool(record["probes"]) != bool(record["excluded"]) for record in records)
 
 
+@pytest.mark.parametrize("name", ["base", "treated"])
 def test_quality_is_that_of_the_text_under_the_unchanged_model(
-    tiny_llama: LanguageModel, steered: Intervention
+    tiny_llama: LanguageModel, steered: Intervention, name: str
 ) -> None:
+    """Base tells while it writes what treated is read for."""
     units = [Unit(f"item-{item}", paraphrase) for item in range(2) for paraphrase in range(2)]
-    for record in play(tiny_llama, script(WRITES), Arm("treated", "", steered), units):
+    arm = Arm(name, "", steered if name == "treated" else NOTHING)
+    for record in play(tiny_llama, script(WRITES), arm, units):
         chat = tuple(Message(one["role"], one["text"]) for one in record["messages"][:-1])
         (scored,) = tiny_llama.score([Row(chat, options=(record["events"][0]["text"],))])
         quality = record["quality"]

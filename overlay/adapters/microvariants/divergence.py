@@ -67,7 +67,7 @@ def read(model: LanguageModel, texts: Sequence[str], probe: str) -> Iterator[tup
 
     A reading is large: tokens x vocabulary x 4 bytes, some 10 MB for a sentence. Keep what is needed.
     """
-    ending = tuple(model.tokenizer(probe, add_special_tokens=False)["input_ids"])
+    ending = model.tokenize(probe)
     texts_ids = [model.encode(Row(text=text)).tokens for text in texts]
     rows = [Row(text=text) for text in texts]
     for index, logits in model.logits([ids + ending for ids in texts_ids], rows, padding="right"):
