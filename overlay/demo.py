@@ -83,8 +83,7 @@ def _swap_adapter(stock: Home, agent: Agent, progress: Progress) -> None:
         during = agent.model.score([Row(text=SENTENCE, options=SPELLINGS, intervention=intervention)])[0]
     after = agent.model.score([row])[0]
     for when, scored in (("before", before), ("worn", during), ("after", after)):
-        margin = scored.per_token[0] - scored.per_token[1]
-        print(f"  {when:<7} log p(colour) - log p(color) = {margin:+.3f}")
+        print(f"  {when:<7} log p(colour) - log p(color) = {scored.margin:+.3f}")
     print(f"  after equals before, bit for bit: {after.total == before.total}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -15,13 +16,20 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from overlay.errors import ArgumentError, RecordDamaged, StorageFull
 
 _CHECKED = re.compile(rb',?"crc32":"([0-9a-f]{8})"\}\Z')
 
+Found = TypeVar("Found")
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def digest_of(content: Any) -> str:
+    """sha256 of plain values, as JSON has them: equal ones have equal digests, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -57,6 +65,46 @@ def write_record(path: Path, content: str | bytes) -> None:
                 os.unlink(temporary)
             raise
         _sync_folder(path.parent)
+
+
+def parse_record(
+    text: str, kind: type[Found], what: str, next_step: str, *, format: int | None = None, at: Path | None = None
+) -> Found:
+    """JSON that the program wrote, as a (pydantic) dataclass or model.
+
+    Args:
+        what: it should be, and `next_step`: what to do when it isn't, for the error.
+        format: that its key `format` must have; the key is no part of `kind`.
+        at: the file that it comes from.
+
+    Raises:
+        RecordDamaged: it can't be read, has another format, or isn't what was to be written.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        content = json.loads(text)
+        if format is not None and (found := content.pop("format", None)) != format:
+            raise ValueError(f"it has format {found}, and this program reads format {format}")
+        # As JSON, in which tuples are lists.
+        return TypeAdapter(kind).validate_json(json.dumps(content))
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        reason: object = error
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False)[0]
+            reason = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+        raise RecordDamaged(f"{at or 'this'} can't be read as {what}: {reason}", next_step) from error
+
+
+def read_record(path: Path, kind: type[Found], what: str, next_step: str, *, format: int | None = None) -> Found | None:
+    """The JSON that was written to `path`; None where there is no such file. Raises as `parse_record` does."""
+    if not path.is_file():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise RecordDamaged(f"{path} can't be read as {what}: {error}", next_step) from error
+    return parse_record(text, kind, what, next_step, format=format, at=path)
 
 
 def drop_unfinished(folder: Path) -> None:

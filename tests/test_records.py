@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.errors import RecordDamaged, StorageFull
-from overlay.records import append_record, read_journal, set_damage_aside, storage_errors, write_record
+from overlay.records import (
+    append_record,
+    digest_of,
+    read_journal,
+    read_record,
+    set_damage_aside,
+    storage_errors,
+    write_record,
+)
 
 
 def full(*_: Any) -> None:
@@ -224,3 +233,39 @@ def test_a_journal_is_plain_lines_of_json(tmp_path: Path) -> None:
     append_record(path, {"text": "a\nb ü"})
     (line,) = path.read_text(encoding="utf-8").splitlines()
     assert "ü" in line and json.loads(line)["text"] == "a\nb ü"
+
+
+@dataclass
+class Kept:
+    name: str
+    places: tuple[int, ...] = ()
+
+
+def test_a_record_is_read_as_what_it_was_written_as(tmp_path: Path) -> None:
+    path = tmp_path / "kept.json"
+    assert read_record(path, Kept, "a kept one", "write it again") is None
+    write_record(path, '{"format": 2, "name": "a", "places": [1, 2]}')
+    assert read_record(path, Kept, "a kept one", "write it again", format=2) == Kept("a", (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"format": 1, "name": "a"}', "it has format 1, and this program reads format 2"),
+        ('{"format": 2, "name": 3}', "name: Input should be a valid string"),
+        ('{"format": 2}', "name: Field required"),
+        ("[]", "kept.json can't be read as a kept one"),
+        ('{"format": 2, "na', "kept.json can't be read as a kept one"),
+    ],
+)
+def test_a_record_of_anything_else_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "kept.json"
+    path.write_text(text)
+    with pytest.raises(RecordDamaged, match=says) as refused:
+        read_record(path, Kept, "a kept one", "write it again", format=2)
+    assert refused.value.next_step == "write it again"
+
+
+def test_equal_contents_have_equal_digests_whatever_the_order_of_their_keys() -> None:
+    assert digest_of({"a": [1, "ё"], "b": None}) == digest_of({"b": None, "a": [1, "ё"]})
+    assert digest_of([1, 2]) != digest_of([2, 1])

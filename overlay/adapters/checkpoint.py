@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
 from overlay.errors import AdapterError
-from overlay.records import write_record
+from overlay.records import read_record, write_record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +27,9 @@ RECORD = "checkpoint.json"
 
 FORMAT = 2
 """The layout of a checkpoint; one of another format can't be gone on from."""
+
+
+ANEW = "train it from the start, without --resume"
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,19 @@ class Progressed:
     waiting: dict[str, list[int]]
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """The record of a checkpoint: the file of its tensors and that one's sha256."""
+
+    file: str
+    sha256: str
+    progressed: Progressed
+
+
+def _kept(folder: Path) -> _Kept | None:
+    return read_record(folder / RECORD, _Kept, "a checkpoint", ANEW, format=FORMAT)
+
+
 def checkpoint_folder(built: Path, name: str) -> Path:
     """Where the checkpoint of an adapter in training lies; the name begins with a dot, as no adapter's does."""
     return built / f".{name}.training"
@@ -90,14 +106,15 @@ def read_checkpoint(folder: Path, identity: Identity) -> tuple[Progressed, dict[
     """The checkpoint in `folder`, if it is that of this recipe and model.
 
     Raises:
-        AdapterError: there is none, it is damaged, or it belongs to another recipe or model.
+        AdapterError: there is none, its tensors are damaged, or it belongs to another recipe or model.
+        RecordDamaged: it can't be read.
     """
     from safetensors.torch import load
 
-    anew = "train it from the start, without --resume"
-    progressed = find_checkpoint(folder)
-    if progressed is None:
+    anew, kept = ANEW, _kept(folder)
+    if kept is None:
         raise AdapterError(f"there is no training to resume: {folder / RECORD} does not exist", anew)
+    progressed = kept.progressed
     found = progressed.identity
     if found.model != identity.model:
         raise AdapterError(
@@ -117,29 +134,17 @@ def read_checkpoint(folder: Path, identity: Identity) -> tuple[Progressed, dict[
             f"the training in {folder} was begun by another recipe, or with other options ({begun})",
             f"give the same recipe and options, or {anew}",
         )
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    path = folder / Path(str(record.get("file"))).name
+    path = folder / Path(kept.file).name
     content = path.read_bytes() if path.is_file() else b""
-    if hashlib.sha256(content).hexdigest() != record.get("sha256"):
+    if hashlib.sha256(content).hexdigest() != kept.sha256:
         raise AdapterError(f"{path} is not what was written: its sha256 differs from the record's", anew)
     return progressed, load(content)
 
 
 def find_checkpoint(folder: Path) -> Progressed | None:
-    """How far the training in `folder` is; None where there is none. Raises AdapterError where it can't be read."""
-    path = folder / RECORD
-    if not path.is_file():
-        return None
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["format"] != FORMAT:
-            raise ValueError(f"it has format {record['format']}, and this program reads format {FORMAT}")
-        return TypeAdapter(Progressed).validate_json(json.dumps(record["progressed"]))
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        reason = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else error
-        raise AdapterError(
-            f"{path} can't be read as a checkpoint: {reason}", "train it from the start, without --resume"
-        ) from error
+    """How far the training in `folder` is; None where there is none. Raises RecordDamaged where it can't be read."""
+    kept = _kept(folder)
+    return kept.progressed if kept is not None else None
 
 
 def drop_checkpoint(folder: Path) -> None:

@@ -14,21 +14,21 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, RootModel
+from pydantic import ConfigDict, Field, RootModel
 
 from overlay.adapters.example import Text
 from overlay.adapters.paraphrases import PARAPHRASES
 from overlay.documents import read_document
-from overlay.errors import ArgumentError, InterventionError, RecordDamaged
+from overlay.errors import ArgumentError, InterventionError
 from overlay.model import NOTHING, Intervention, Row
-from overlay.records import write_record
+from overlay.records import parse_record, read_record, write_record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +42,8 @@ DRIFT = "drift.json"
 """In an adapter's folder: its drift map."""
 
 FORMAT = 1
+
+_KIND = ("a drift map", "measure it again")
 
 Measure = Literal["attention", "hidden", "geometry", "logits"]
 
@@ -73,6 +75,8 @@ class Drift:
         logits: KL(base ‖ other), nats per token.
         tokens: how many positions were compared.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     attention: tuple[float, ...]
     hidden: tuple[float, ...]
@@ -117,6 +121,8 @@ class DriftMap:
         feedings: the course of the drift while it was learned, if that was asked for.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     name: str
     model_name: str
     model_digest: str
@@ -148,15 +154,7 @@ class DriftMap:
     @classmethod
     def from_json(cls, text: str) -> DriftMap:
         """Read what `to_json` wrote. Raises RecordDamaged."""
-        try:
-            facts = json.loads(text)
-            if facts.pop("format") != FORMAT:
-                raise ValueError("it has another format")
-            texts = tuple(TextDrift(one["group"], one["text"], _drift(one["drift"])) for one in facts.pop("texts"))
-            feedings = _feedings(facts.pop("feedings"))
-            return cls(**facts | {"texts": texts, "feedings": feedings, "floor": _drift(facts["floor"])})
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise RecordDamaged(f"this isn't a stored drift map ({error})", "measure it again") from error
+        return parse_record(text, cls, *_KIND, format=FORMAT)
 
 
 def default_texts(recipe: Recipe | None) -> tuple[tuple[str, str], ...]:
@@ -335,21 +333,7 @@ def store_drift(folder: Path, found: DriftMap) -> Path:
 
 def stored_drift(folder: Path) -> DriftMap | None:
     """The drift map beside an adapter, if there is one. Raises RecordDamaged."""
-    path = folder / DRIFT
-    if not path.is_file():
-        return None
-    try:
-        return DriftMap.from_json(path.read_text(encoding="utf-8"))
-    except RecordDamaged as error:
-        raise RecordDamaged(f"{path}: {error.problem}", error.next_step) from error
-
-
-def read_feedings(path: Path) -> tuple[FeedingDrift, ...]:
-    """What a file says that holds nothing but measurements after feedings. Raises RecordDamaged."""
-    try:
-        return _feedings(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RecordDamaged(f"{path} can't be read as a course of drift ({error})", "train without --resume") from error
+    return read_record(folder / DRIFT, DriftMap, *_KIND, format=FORMAT)
 
 
 def adapter_drift(
@@ -534,14 +518,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
     return [_rounded(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-def _feedings(facts: Sequence[dict[str, Any]]) -> tuple[FeedingDrift, ...]:
-    return tuple(FeedingDrift(one["feedings"], _drift(one["drift"])) for one in facts)
-
-
-def _drift(facts: dict[str, Any]) -> Drift:
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()}
-    if set(given) != {one.name for one in fields(Drift)} or len(given["hidden"]) != len(given["attention"]):
-        raise ValueError("a drift of other measures")
-    return Drift(**given)

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from overlay.adapters.drift import DriftWatch, FeedingDrift, default_texts, read_feedings
-from overlay.records import write_record
+from overlay.adapters.drift import DriftWatch, FeedingDrift, default_texts
+from overlay.records import read_record, write_record
 
 if TYPE_CHECKING:
     from overlay.adapters.recipe import Recipe
@@ -36,9 +36,8 @@ class DriftCourse:
         self._model = model
         self._watch = DriftWatch(model, [text for group in groups for text in group[:WATCHED]])
         self._path = checkpoint / FEEDINGS
-        if reached is not None and self._path.is_file():
-            found = read_feedings(self._path)
-            self._watch.feedings += [one for one in found if one.feedings <= reached]
+        if reached is not None:
+            self._watch.feedings += [one for one in read_feedings(self._path) if one.feedings <= reached]
 
     def __call__(self, steps: int, worn: Intervention) -> None:
         """Measure the model as it is under `worn`, after so many steps."""
@@ -48,3 +47,8 @@ class DriftCourse:
     def until(self, steps: int) -> tuple[FeedingDrift, ...]:
         """What was measured up to this step."""
         return tuple(one for one in self._watch.feedings if one.feedings <= steps)
+
+
+def read_feedings(path: Path) -> tuple[FeedingDrift, ...]:
+    """What was measured so far; nothing where there is no such file. Raises RecordDamaged."""
+    return read_record(path, tuple[FeedingDrift, ...], "a course of drift", "train without --resume") or ()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -27,6 +25,7 @@ from overlay.adapters.example import Example, HeldOut, Text
 from overlay.adapters.generators import GENERATORS, Generator
 from overlay.documents import Document, MistakeAt, read_document
 from overlay.errors import ArgumentError, DocumentError
+from overlay.records import digest_of
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 
@@ -244,7 +243,7 @@ class Recipe(Document):
     def digest(self) -> str:
         """sha256 over all that training and its measurement depend on: all but the aim and the licence."""
         content = self.model_dump(mode="json", exclude={"aim", "licence"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        return digest_of(content)
 
     def overridden(self, overrides: Mapping[str, Any]) -> Recipe:
         """This recipe with other `steps`, another `seed` or other `blocks`; a generator starts from the new seed.

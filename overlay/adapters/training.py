@@ -24,7 +24,8 @@ from overlay.adapters.example import HeldOut
 from overlay.adapters.fitting import write_lora
 from overlay.adapters.recipe import Recipe
 from overlay.errors import AdapterError, ArgumentError
-from overlay.model import NOTHING, AdapterUse, Intervention, LanguageModel, Row, VolatilityGauge, neutral_texts
+from overlay.model import NOTHING, AdapterUse, Intervention, LanguageModel, Treatment, VolatilityGauge, neutral_texts
+from overlay.probes import margins
 from overlay.progress import Progress
 from overlay.records import storage_errors, write_record
 
@@ -164,6 +165,4 @@ def train(
 
 def held_out_accuracy(model: LanguageModel, choices: Sequence[HeldOut], intervention: Intervention = NOTHING) -> float:
     """Share of the choices whose good option is likelier per token than the bad one, from 0 to 1."""
-    rows = [Row(text=item.prompt, options=(item.good, item.bad), intervention=intervention) for item in choices]
-    scored = [result.per_token for result in model.score(rows)]
-    return sum(good > bad for good, bad in scored) / len(scored)
+    return float((margins(model, choices, Treatment("held out", intervention)) > 0).mean())

@@ -314,11 +314,11 @@ def _blocks(written: str | None) -> list[int] | None:
 def _begun(built: Path, name: str) -> Progressed | None:
     """A training that was interrupted; one that can't be read is none."""
     from overlay.adapters.checkpoint import checkpoint_folder, find_checkpoint
-    from overlay.errors import AdapterError
+    from overlay.errors import RecordDamaged
 
     try:
         return find_checkpoint(checkpoint_folder(built, name))
-    except AdapterError:
+    except RecordDamaged:
         return None
 
 

@@ -14,10 +14,12 @@ from overlay.equivalence.result import Rung, RungName
 from overlay.equivalence.target import Sample, read_samples, samples_record
 from overlay.errors import RecordDamaged
 from overlay.model import LanguageModel, Treatment
-from overlay.records import write_record
+from overlay.records import read_record, write_record
 
 FORMAT = 1
 """The layout of a ladder's folder; one of another format has another name."""
+
+ANEW = "run the command again with --anew"
 
 
 def ladder_folder(
@@ -60,7 +62,7 @@ class KeptLadder:
         try:
             return read_samples(json.loads(path.read_text(encoding="utf-8"))["samples"])
         except (ValueError, KeyError, TypeError) as error:
-            raise RecordDamaged(f"{path} can't be read: {error}", "run the command again with --anew") from error
+            raise RecordDamaged(f"{path} can't be read: {error}", ANEW) from error
 
     def keep_samples(self, samples: Sequence[Sample]) -> None:
         """Keep the samples."""
@@ -71,7 +73,7 @@ class KeptLadder:
     def rung(self, name: RungName) -> Rung | None:
         """A finished rung; None when it isn't kept. Raises RecordDamaged."""
         path = self._path(name)
-        return Rung.from_json(path.read_text(encoding="utf-8")) if path is not None and path.exists() else None
+        return read_record(path, Rung, "a rung of a ladder", ANEW) if path is not None else None
 
     def keep_rung(self, rung: Rung) -> None:
         """Keep a finished rung."""

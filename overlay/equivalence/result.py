@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from overlay.equivalence.estimate import Estimate, excess, per_query, unreproduced
 from overlay.equivalence.query_set import Split
-from overlay.errors import RecordDamaged
 
 RungName = Literal["nothing", "instruction", "anchor", "few-shot", "opening and bias", "searched", "soft"]
 
@@ -61,20 +60,6 @@ class Rung:
     def to_json(self) -> str:
         """The rung as a file holds it."""
         return json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Rung:
-        """What `to_json` gave. Raises RecordDamaged."""
-        try:
-            record = json.loads(text)
-            tuples = {
-                "own_prompts": tuple(record["own_prompts"]),
-                "own_chosen_by": tuple(record["own_chosen_by"]),
-                "candidates": tuple(tuple(one) for one in record["candidates"]),
-            }
-            return cls(**{**record, **tuples})
-        except (ValueError, KeyError, TypeError) as error:
-            raise RecordDamaged(f"this isn't a stored rung ({error})", "run the command again with --anew") from error
 
 
 @dataclass(frozen=True)

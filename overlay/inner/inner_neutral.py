@@ -6,7 +6,6 @@ Inner speech is far from plain prose whatever it is about: its register alone mu
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from overlay.inner.drift import neutral_activations
 from overlay.inner.ledger import Segment, SourcedMessage
 from overlay.inner.tensor_record import checksum, read_tensors, write_tensors
 from overlay.model import Row, Sampling
+from overlay.records import digest_of
 
 if TYPE_CHECKING:
     from overlay.model import LanguageModel
@@ -211,7 +211,7 @@ def setup_digest(
         "seed": seed,
         "speakers": speakers,
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return digest_of(facts)
 
 
 def read_inner_speech(model: LanguageModel, said: Sequence[Sequence[str]]) -> list[NDArray[np.float32] | None]:

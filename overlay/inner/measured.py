@@ -5,14 +5,12 @@ Measuring a state takes as long as a sentence of the reply, and the same states 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from overlay.errors import RecordDamaged
-from overlay.records import append_record, read_journal
+from overlay.records import append_record, digest_of, read_journal
 
 if TYPE_CHECKING:
     from overlay.model import Volatility
@@ -31,7 +29,7 @@ class MeasuredMixes:
     """
 
     def __init__(self, folder: Path, rests_on: Mapping[str, Any], *, writes: bool) -> None:
-        digest = hashlib.sha256(json.dumps(rests_on, sort_keys=True).encode()).hexdigest()[:24]
+        digest = digest_of(rests_on)[:24]
         self._path = folder / f"{digest}.jsonl"
         self._writes = writes
         self._known: dict[str, tuple[float, float, float]] = {}

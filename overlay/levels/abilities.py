@@ -7,8 +7,9 @@ from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 from overlay.levels.level import Level
-from overlay.levels.measure import digest_of, unit
+from overlay.levels.measure import unit
 from overlay.levels.questions import Question
+from overlay.records import digest_of
 from overlay.scenarios import Record
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Abilities:
     @property
     def digest(self) -> str:
         """A hash of how and what is asked."""
-        return digest_of(ASKED, self._system, [(about, *astuple(question)) for about, question in self._questions])
+        return digest_of([ASKED, self._system, [(about, *astuple(question)) for about, question in self._questions]])
 
     def ask(self, level: Level) -> list[Record]:
         """One unit a question: 1 where it is answered rightly, else 0."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from overlay.axes import Text, text_parts
 from overlay.levels.chat_cost import QUERY
 from overlay.levels.level import Level
-from overlay.levels.measure import digest_of, unit
+from overlay.levels.measure import unit
+from overlay.records import digest_of
 from overlay.scenarios import Record
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Likelihoods:
     @property
     def digest(self) -> str:
         """A hash of the query and all texts."""
-        return digest_of(QUERY, self._system, self._texts)
+        return digest_of([QUERY, self._system, self._texts])
 
     def ask(self, level: Level) -> list[Record]:
         """One unit a text, and one for each pair of an own text and its twin; nats per token."""

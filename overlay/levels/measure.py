@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -43,8 +41,3 @@ class Measure(Protocol):
 def unit(cluster: str, name: str, values: Values, **more: Any) -> Record:
     """One unit's record."""
     return {"cluster": cluster, "unit": name, "values": dict(values), **more}
-
-
-def digest_of(*facts: Any) -> str:
-    """A hash of plain values."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:24]

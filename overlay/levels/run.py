@@ -22,7 +22,7 @@ from overlay.levels.foils import FoilReader
 from overlay.levels.level import CLEARED, LEVELS, LIVED, Level
 from overlay.levels.likelihoods import Likelihoods
 from overlay.levels.matching import make_levels
-from overlay.levels.measure import Measure, digest_of
+from overlay.levels.measure import Measure
 from overlay.levels.quantity import Quantity, quantities
 from overlay.levels.questions import causality, minimal_pairs
 from overlay.levels.subject import Subject, read_subject
@@ -30,7 +30,7 @@ from overlay.levels.summary import summarise
 from overlay.levels.texts import Texts
 from overlay.model import LanguageModel, Volatility
 from overlay.progress import Progress, SilentProgress
-from overlay.records import write_record
+from overlay.records import digest_of, write_record
 from overlay.scenarios import Cells, LivedBefore, Record, live_through
 
 KEPT = ("reads", "choice")
@@ -101,7 +101,7 @@ def compare_levels(
         groups = fresh or home.axes.contrast(axis).groups()
         foils = FoilReader(mind.influence.axes[axis], home.axes.contrast(axis), mind.model)
         measures = _measures(subject, mind, foils, groups, settings)
-        made = digest_of(mind.model.digest, mind.model.dtype, weights)
+        made = digest_of([mind.model.digest, mind.model.dtype, weights])
         records = _asked(levels, measures, Cells(folder / "cells"), made, axis, progress)
         separation = foils.separation(fresh)
     named = quantities(axis, foils.names, groups)
@@ -205,7 +205,7 @@ def _asked(
     for level, measure in plan:
         told = f"{level.name.replace('_', ' ')}: {measure.name}"
         progress.step(f"comparing the levels of {axis}", done, total, told)
-        key = digest_of(made, level.digest, measure.kind, measure.name, measure.digest)
+        key = digest_of([made, level.digest, measure.kind, measure.name, measure.digest])
         cell = cells.get(key)
         if cell is None:
             about = {"level": level.name, "measure": measure.name}

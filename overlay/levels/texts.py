@@ -9,8 +9,9 @@ from overlay.axes import repeated
 from overlay.inner import ORDINARY_SUBJECTS, Influence, WordFinder
 from overlay.levels.foils import FoilReader
 from overlay.levels.level import Level
-from overlay.levels.measure import digest_of, unit
+from overlay.levels.measure import unit
 from overlay.model import Completion, Row, Sampling
+from overlay.records import digest_of
 from overlay.scenarios import Record
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Texts:
     def digest(self) -> str:
         """A hash of remarks, sampling and what reads."""
         reading = (self._influence.axes[self._axis].digest, self._foils.digest, self._words)
-        return digest_of(self._prompts, self._seeds, self._tokens, TEMPERATURE, self._system, reading)
+        return digest_of([self._prompts, self._seeds, self._tokens, TEMPERATURE, self._system, reading])
 
     def ask(self, level: Level) -> list[Record]:
         """One unit a reply; those to one remark are a cluster."""

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overlay.mapping.intervention_map import BlockReading
-from overlay.mapping.measurement import Measurement, choice_margins
+from overlay.mapping.measurement import Measurement
 from overlay.mapping.scaling import scale_to
 from overlay.mapping.spread import crossed
-from overlay.model import Direction, Dose, Intervention, Row, VolatilityGauge, neutral_texts
+from overlay.model import Direction, Dose, Intervention, Row, Treatment, VolatilityGauge, neutral_texts
+from overlay.probes import margins
 from overlay.statistics import wilson
 
 if TYPE_CHECKING:
@@ -69,10 +70,10 @@ def read_activations(measurement: Measurement, progress: Progress | None = None)
             continue
         gains = np.empty(len(choices))
         for half, direction in zip(halves, directions, strict=True):
-            steered = Intervention((Dose(direction, dose, (block,)),))
+            steered = Treatment("steered", Intervention((Dose(direction, dose, (block,)),)))
             # The direction of one half is put to the other.
             chosen = [item for item, is_in in zip(choices, half, strict=True) if is_in]
-            gains[half] = choice_margins(model, chosen, steered) - measurement.base[half]
+            gains[half] = margins(model, chosen, steered) - measurement.base[half]
         spread = crossed(gains[None])
         readings.append(
             BlockReading(

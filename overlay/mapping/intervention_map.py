@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
 from overlay.adapters import Where
-from overlay.errors import ArgumentError, RecordDamaged
+from overlay.errors import ArgumentError
 from overlay.mapping.spread import Spread, crossed
+from overlay.records import parse_record, read_record
 
 FORMAT = 1
+
+_KIND = ("a map", "draw it again")
 
 
 @dataclass(frozen=True)
@@ -191,14 +194,7 @@ class InterventionMap:
     @classmethod
     def from_json(cls, text: str) -> InterventionMap:
         """Read what `to_json` wrote. Raises RecordDamaged."""
-        try:
-            facts = json.loads(text)
-            if facts.pop("format") != FORMAT:
-                raise ValueError("it has another format")
-            return TypeAdapter(cls).validate_json(json.dumps(facts))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            reason = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else error
-            raise RecordDamaged(f"this isn't a stored map ({reason})", "draw it again") from error
+        return parse_record(text, cls, *_KIND, format=FORMAT)
 
     def _cells(self, place: str, *, is_null: bool) -> Sequence[Cell]:
         return [cell for cell in self.cells if cell.place == place and cell.is_null == is_null]
@@ -232,9 +228,7 @@ def map_path(maps: Path, model_digest: str, aim: str) -> Path:
 
 def read_map(path: Path) -> InterventionMap:
     """A stored map. Raises ArgumentError where there is none, and RecordDamaged."""
-    if not path.is_file():
+    found = read_record(path, InterventionMap, *_KIND, format=FORMAT)
+    if found is None:
         raise ArgumentError(f"there is no map of '{path.stem}' for this model", f"draw it: `overlay map {path.stem}`")
-    try:
-        return InterventionMap.from_json(path.read_text(encoding="utf-8"))
-    except RecordDamaged as error:
-        raise RecordDamaged(f"{path}: {error.problem}", error.next_step) from error
+    return found

@@ -15,12 +15,13 @@ from overlay.errors import AdapterError
 from overlay.mapping.intervention_map import Cell, MapSettings
 from overlay.mapping.random_labels import random_labels
 from overlay.mapping.scaling import scale_to
-from overlay.model import NOTHING, Intervention, Row, VolatilityGauge
+from overlay.model import UNTREATED, Treatment, VolatilityGauge
+from overlay.probes import margins
 
 if TYPE_CHECKING:
     from overlay.mapping.aim import Aim
     from overlay.mapping.place import Place
-    from overlay.model import LanguageModel
+    from overlay.model import Intervention, LanguageModel
 
 REPLAYED = 8
 """Texts of the recipe's replay that anchor a training: two groups of four, for a step to be quick."""
@@ -50,7 +51,7 @@ class Measurement:
     @cached_property
     def base(self) -> NDArray[np.float64]:
         """Margins of all choices under the unchanged model, (choices,)."""
-        return choice_margins(self.model, self.choices)
+        return margins(self.model, self.choices, UNTREATED)
 
     def cell(self, place: Place, seed: int, *, is_null: bool = False) -> Cell:
         """Train there with a seed, scale what came of it, and measure the choices.
@@ -96,7 +97,8 @@ class Measurement:
             scaled = scale_to(
                 lambda scale: self.gauge.measure(worn(scale)), settings.p95, first=1.0, largest=LARGEST_SCALE
             )
-            margins = choice_margins(self.model, [self.choices[index] for index in items], worn(scaled.scale))
+            treatment = Treatment(place.name, worn(scaled.scale))
+            found_margins = margins(self.model, [self.choices[index] for index in items], treatment)
         return Cell(
             place=place.name,
             seed=seed,
@@ -106,7 +108,7 @@ class Measurement:
             p95=scaled.volatility.p95,
             reached=scaled.reached,
             items=items,
-            margins=tuple(margins.tolist()),
+            margins=tuple(found_margins.tolist()),
             first_loss=losses[0],
             last_loss=losses[-1],
             seconds=time.monotonic() - begun,
@@ -114,14 +116,6 @@ class Measurement:
 
     def _read_examples(self, seed: int) -> tuple[Example, ...]:
         return self.aim.recipe.overridden({"seed": seed}).examples
-
-
-def choice_margins(
-    model: LanguageModel, choices: Sequence[HeldOut], intervention: Intervention = NOTHING
-) -> NDArray[np.float64]:
-    """Of each choice ln p(good) - ln p(bad), nats per token, (choices,)."""
-    rows = [Row(text=item.prompt, options=(item.good, item.bad), intervention=intervention) for item in choices]
-    return np.array([good - bad for good, bad in (found.per_token for found in model.score(rows))])
 
 
 def _strengths(fitting: Fitting, start: Mapping[str, Any]) -> Callable[[float], Intervention]:

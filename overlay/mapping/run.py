@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from pydantic import RootModel, TypeAdapter, ValidationError
+from pydantic import RootModel
 
-from overlay.errors import RecordDamaged
 from overlay.mapping.activations import read_activations
 from overlay.mapping.intervention_map import (
     FORMAT,
@@ -25,16 +23,16 @@ from overlay.mapping.intervention_map import (
 from overlay.mapping.measurement import Measurement
 from overlay.mapping.place import places_of
 from overlay.progress import Progress, SilentProgress
-from overlay.records import write_record
+from overlay.records import digest_of, read_record, write_record
 
 if TYPE_CHECKING:
     from overlay.mapping.aim import Aim
     from overlay.mapping.place import Place
     from overlay.model import LanguageModel
 
-Found = TypeVar("Found")
-
 READINGS = "activations.json"
+
+_PART = ("a part of a map", "remove it; it is measured again")
 
 
 def map_aim(
@@ -72,7 +70,7 @@ def map_aim(
     spent, measured = 0.0, 0
     for done, (place, seed, is_null) in enumerate(wanted):
         file = _file(folder, place, seed, is_null)
-        cell = _stored(file, Cell)
+        cell = read_record(file, Cell, *_PART)
         if cell is None:
             left = sum(not _file(folder, *one).exists() for one in wanted[done:])
             rest = f", about {_minutes(spent / measured * left)} left" if measured else ""
@@ -83,7 +81,7 @@ def map_aim(
             write_record(file, json.dumps(asdict(cell)))
             spent, measured = spent + time.monotonic() - begun, measured + 1
         cells.append(cell)
-    readings = _stored(folder / READINGS, _Readings)
+    readings = read_record(folder / READINGS, _Readings, *_PART)
     if readings is None:
         readings = _Readings(read_activations(measurement, progress))
         write_record(folder / READINGS, readings.model_dump_json())
@@ -117,23 +115,11 @@ def _identity(model: LanguageModel, aim: Aim, settings: MapSettings) -> str:
     """What a cell depends on beside its place and its seed."""
     same: dict[str, Any] = {key: value for key, value in asdict(settings).items() if key not in ("seeds", "null_seeds")}
     facts = [FORMAT, aim.recipe.digest, model.digest, model.dtype, same]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    return digest_of(facts)[:12]
 
 
 def _file(folder: Path, place: Place, seed: int, is_null: bool) -> Path:
     return folder / f"{place.name.replace(' ', '-')}-{seed}{'-null' if is_null else ''}.json"
-
-
-def _stored(path: Path, kind: type[Found]) -> Found | None:
-    if not path.is_file():
-        return None
-    try:
-        return TypeAdapter(kind).validate_json(path.read_bytes())
-    except ValidationError as error:
-        mistake = error.errors(include_url=False)[0]["msg"]
-        raise RecordDamaged(
-            f"{path} can't be read as a part of a map: {mistake}", "remove it; it is measured again"
-        ) from error
 
 
 def _minutes(seconds: float) -> str:

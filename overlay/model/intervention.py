@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from overlay.model.ban import Ban
 from overlay.model.direction import Direction
 from overlay.model.focus import Focus
 from overlay.model.span import Positions, Span, When, require_stretch
+from overlay.records import digest_of
 
 Operator = Literal["add", "project out", "clamp"]
 """What a dose does to the residual stream h along the unit vector v of a block with median norm n.
@@ -134,7 +134,7 @@ class Intervention:
     @cached_property
     def digest(self) -> str:
         """sha256 of what it does: equal digests act equally on equal tokens."""
-        return hashlib.sha256(json.dumps(self._described, sort_keys=True).encode()).hexdigest()
+        return digest_of(self._described)
 
     @property
     def _described(self) -> dict[str, Any]:

@@ -141,6 +141,12 @@ class Scored:
         """Mean log-probability per token of each option, nats."""
         return tuple(total / length for total, length in zip(self.total, self.lengths, strict=True))
 
+    @property
+    def margin(self) -> float:
+        """By how much the first of two options is likelier than the second, nats per token."""
+        first, second = self.per_token
+        return first - second
+
 
 @dataclass(frozen=True, eq=False)
 class Observation:

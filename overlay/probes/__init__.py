@@ -12,7 +12,7 @@ from overlay.probes.check_report import CheckReport, check_generations, meets
 from overlay.probes.cues import Doubt, doubts
 from overlay.probes.map_plot import draw_map
 from overlay.probes.map_table import map_table
-from overlay.probes.margins import ProbeMargin, margins, per_token
+from overlay.probes.margins import ProbeMargin, margins
 from overlay.probes.probe import Cell, Check, CheckKind, Choice, Expectation, Layer, Level, Probe, cells_of
 from overlay.probes.semantic_map import SemanticMap, semantic_map
 from overlay.probes.shift import LEAST_SHIFT, SIGNIFICANCE, Shift, Verdict, weigh
@@ -42,7 +42,6 @@ __all__ = [
     "map_table",
     "margins",
     "meets",
-    "per_token",
     "read_bank",
     "semantic_map",
     "weigh",

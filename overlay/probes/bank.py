@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Self
@@ -14,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from overlay.documents import Document, MistakeAt, read_document
 from overlay.errors import ArgumentError, DocumentError
 from overlay.probes.probe import Check, Choice, Probe, Text, cells_of
+from overlay.records import digest_of
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
 
@@ -63,7 +62,7 @@ class ProbeBank(Document):
     def digest(self) -> str:
         """sha256 of everything that is asked: banks of equal digests ask the same."""
         content = self.model_dump(mode="json", include={"probes", "checks"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        return digest_of(content)
 
     def picked(
         self,

@@ -26,7 +26,7 @@ def model_judge(model: LanguageModel) -> Judge:
             Row((Message("user", f"{asked}\n- {first}\n- {second}"),), options=(YES, NO))
             for first, second in ((YES, NO), (NO, YES))
         ]
-        margins = [scored.per_token[0] - scored.per_token[1] for scored in model.score(rows)]
+        margins = [scored.margin for scored in model.score(rows)]
         return 1 / (1 + math.exp(-sum(margins) / len(margins)))
 
     return judge

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from overlay.model import Scored, Treatment
-from overlay.probes.probe import Choice
+from overlay.model import Treatment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from overlay.model import LanguageModel
+
+
+class Alternatives(Protocol):
+    """A prompt and two ways to go on from it, of which `good` is right."""
+
+    @property
+    def prompt(self) -> str: ...
+
+    @property
+    def good(self) -> str: ...
+
+    @property
+    def bad(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -29,7 +41,7 @@ class ProbeMargin:
 
 def margins(
     model: LanguageModel,
-    choices: Sequence[Choice],
+    choices: Sequence[Alternatives],
     treatment: Treatment,
     *,
     chat: bool = False,
@@ -42,10 +54,4 @@ def margins(
         progress: gets the number of choices done.
     """
     rows = [treatment.row(choice.prompt, options=(choice.good, choice.bad), chat=chat) for choice in choices]
-    return np.array([per_token(scored) for scored in model.score(rows, progress)], np.float64)
-
-
-def per_token(scored: Scored) -> float:
-    """The margin of a row whose options are good and bad, in this order."""
-    good, bad = scored.per_token
-    return good - bad
+    return np.array([scored.margin for scored in model.score(rows, progress)], np.float64)

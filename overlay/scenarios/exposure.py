@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from overlay.errors import ArgumentError
 from overlay.home import Home
 from overlay.inner import Mind, State
 from overlay.progress import Progress
-from overlay.records import read_journal, write_record
+from overlay.records import digest_of, read_journal, write_record
 from overlay.scenarios.script import Exposure
 from overlay.session import session_path
 
@@ -60,8 +59,7 @@ class LivedBefore:
         return lived
 
     def _path(self, texts: Sequence[str], seed: int) -> Path:
-        facts = json.dumps([self._rests_on, list(texts), seed], sort_keys=True)
-        return self._folder / f"{hashlib.sha256(facts.encode()).hexdigest()[:24]}.json"
+        return self._folder / f"{digest_of([self._rests_on, list(texts), seed])[:24]}.json"
 
 
 def live_through(

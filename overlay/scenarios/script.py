@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pydantic_core import InitErrorDetails
 from overlay.axes import find_words
 from overlay.documents import Document, Location, MistakeAt, read_document
 from overlay.errors import DocumentError, ExpressionError
+from overlay.records import digest_of
 from overlay.scenarios.detectors.document import (
     MECHANICAL,
     ChoiceDetector,
@@ -478,7 +478,7 @@ class Scenario(Document):
             "primary": self.primary,
             "detectors": [detector.model_dump(mode="json") for detector in self.detectors],
         }
-        return hashlib.sha256(json.dumps(registered, sort_keys=True).encode()).hexdigest()[:24]
+        return digest_of(registered)[:24]
 
     def situation(self, item: Item) -> Situation:
         """The world at the start of an item."""

@@ -42,8 +42,6 @@ the first line holds everything that isn't a node or an edge, and each other lin
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -53,6 +51,7 @@ from overlay.adapters import Example, SafeZone, Where
 from overlay.documents import Document, MistakeAt
 from overlay.errors import ArgumentError
 from overlay.probes import Expectation, Layer, Level, Probe
+from overlay.records import digest_of
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Text = Annotated[str, Field(min_length=1)]
@@ -285,7 +284,7 @@ class Curriculum(Header):
     def digest(self) -> str:
         """sha256 over all that the walk and its verdict depend on: all but what is only said about it."""
         content = self.model_dump(mode="json", by_alias=True, exclude={"about", "source"})
-        return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        return digest_of(content)
 
     @property
     def examples(self) -> tuple[ExampleNode, ...]:

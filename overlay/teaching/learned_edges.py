@@ -6,7 +6,6 @@ uses it where edges with the same predicate lead to several examples.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 from collections.abc import Sequence
@@ -14,12 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
-from overlay.errors import RecordDamaged
 from overlay.model import Row, Treatment
 from overlay.progress import Progress, SilentProgress
-from overlay.records import write_record
+from overlay.records import digest_of, read_record, write_record
 
 if TYPE_CHECKING:
     from overlay.model import LanguageModel
@@ -117,15 +115,7 @@ def learn_edges(
 
 def read_learned_edges(file: Path) -> LearnedEdges | None:
     """What was measured; None where nothing was. Raises RecordDamaged."""
-    if not file.is_file():
-        return None
-    try:
-        return TypeAdapter(LearnedEdges).validate_json(file.read_bytes())
-    except ValidationError as error:
-        reason = error.errors(include_url=False)[0]["msg"]
-        raise RecordDamaged(
-            f"{file} can't be read as learned edges: {reason}", "remove it, and measure again"
-        ) from None
+    return read_record(file, LearnedEdges, "learned edges", "remove it, and measure again")
 
 
 def _taught(curriculum: Curriculum) -> str:
@@ -136,7 +126,7 @@ def _taught(curriculum: Curriculum) -> str:
         curriculum.replay,
         curriculum.teaching.model_dump(mode="json", include=how),
     ]
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return digest_of(content)
 
 
 def _losses(model: LanguageModel, examples: Sequence[ExampleNode], treatment: Treatment) -> dict[str, float]:

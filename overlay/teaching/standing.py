@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict
 
 from overlay.errors import RecordDamaged
-from overlay.records import append_record, drop_unfinished, read_journal, write_record
+from overlay.records import append_record, drop_unfinished, read_journal, read_record, write_record
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,6 +115,14 @@ class Standing:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """The file of a standing: digests of the tensors that go with it, by the names they were kept under."""
+
+    files: dict[str, str]
+    standing: Standing
+
+
 class Keeper:
     """The folder in which one teaching is kept: its standing, tensors and journal."""
 
@@ -156,31 +164,25 @@ class Keeper:
 
     def find(self) -> Standing | None:
         """The standing that is kept here; None where there is none. Raises RecordDamaged where it can't be read."""
-        path = self.folder / RECORD
-        if not path.is_file():
-            return None
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            if record["format"] != FORMAT:
-                raise ValueError(f"it has format {record['format']}, and this program reads format {FORMAT}")
-            return TypeAdapter(Standing).validate_json(json.dumps(record["standing"]))
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            reason = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else error
-            raise RecordDamaged(f"{path} can't be read as a standing: {reason}", ANEW) from error
+        kept = self._kept()
+        return kept.standing if kept is not None else None
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """The tensors that go with the standing, by the names they were kept under. Raises RecordDamaged."""
         from safetensors.torch import load
 
-        files = json.loads((self.folder / RECORD).read_text(encoding="utf-8"))["files"]
+        kept = self._kept()
         found = {}
-        for name, digest in files.items():
-            path = self.folder / _file(str(digest))
+        for name, digest in (kept.files if kept is not None else {}).items():
+            path = self.folder / _file(digest)
             content = path.read_bytes() if path.is_file() else b""
             if hashlib.sha256(content).hexdigest() != digest:
                 raise RecordDamaged(f"{path} is not what was written: its sha256 differs from the record's", ANEW)
             found[name] = load(content)
         return found
+
+    def _kept(self) -> _Kept | None:
+        return read_record(self.folder / RECORD, _Kept, "a standing", ANEW, format=FORMAT)
 
     def cut(self, lines: int) -> None:
         """Cut off what the journal holds beyond what is kept; it is walked again. Raises RecordDamaged."""

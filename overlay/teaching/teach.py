@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from overlay.memory import WriterLock
 from overlay.model import UNTREATED, Volatility, VolatilityGauge, neutral_texts
 from overlay.probes import check_generations, semantic_map
 from overlay.progress import Progress, SilentProgress
-from overlay.records import storage_errors, write_record
+from overlay.records import digest_of, storage_errors, write_record
 from overlay.teaching.check import cell_margins
 from overlay.teaching.curriculum import Curriculum
 from overlay.teaching.learned_edges import LearnedEdges
@@ -93,7 +92,7 @@ class Teaching:
         asked = [[probe.model_dump(mode="json") for probe in group] for group in _groups(questions)]
         beside = [self._name, self._blocks, with_twin, asdict(learned) if learned else None]
         self._identity = Identity(
-            curriculum.digest, _digest([asked, list(questions.asked)]), _digest(beside), model.digest, model.dtype
+            curriculum.digest, digest_of([asked, list(questions.asked)]), digest_of(beside), model.digest, model.dtype
         )
 
     def run(self, *, anew: bool = False) -> Taught:
@@ -326,7 +325,3 @@ def _pupils(pupil: Pupil, replay_kl: float, cost: Volatility, steps: int, meals:
 
 def _groups(questions: Questions) -> tuple[Sequence[Any], ...]:
     return tuple(questions.asked.values()), questions.watched, questions.held_out, questions.checks
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -11,7 +11,8 @@ import torch
 
 from overlay.adapters import Recipe, check_adapter, train
 from overlay.adapters.batch_order import BatchOrder
-from overlay.adapters.drift import read_feedings, stored_drift
+from overlay.adapters.drift import stored_drift
+from overlay.adapters.drift_course import read_feedings
 from overlay.errors import AdapterError, ArgumentError, OverlayError
 
 pytest_plugins = ["tiny_home"]

@@ -71,7 +71,7 @@ def _prefer(one: str, other: str, chats: Sequence[tuple[Message, ...]], model: L
         for first, second in ((one, other), (other, one))
     ]
     with _own_prefixes(model):
-        leanings = [scored.per_token[0] - scored.per_token[1] for scored in model.score(rows)]
+        leanings = [scored.margin for scored in model.score(rows)]
     return [(first + second) / 2 for first, second in zip(leanings[::2], leanings[1::2], strict=True)]
 
 
