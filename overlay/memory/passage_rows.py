@@ -17,7 +17,7 @@ from overlay.memory.keys import key_list
 from overlay.memory.passage_text import PASSAGE_TEXTS, embedded_text
 from overlay.memory.passages import Passage
 from overlay.memory.scope import Scope
-from overlay.memory.text_index import TextIndex
+from overlay.memory.text_index import TextIndex, stems_line
 from overlay.memory.vector_rows import VectorRows
 
 
@@ -46,9 +46,9 @@ class Facts:
 
 
 class Look(NamedTuple):
-    """A passage's text, the first one of a note with the title, and facts of the note."""
+    """The stems of a passage below its title, and facts of its note."""
 
-    text: str
+    stems: frozenset[str]
     facts: Facts
 
 
@@ -64,20 +64,20 @@ class PassageRows:
     def insert(self, note: int, title: str, piece: Passage, vector: NDArray[np.float32]) -> None:
         """Write a passage of a note."""
         cursor = self._database.run(
-            "INSERT INTO passages(note, position, start, end) VALUES (?, ?, ?, ?)",
-            (note, piece.position, piece.start, piece.end),
+            "INSERT INTO passages(note, position, start, end, stems) VALUES (?, ?, ?, ?, ?)",
+            (note, piece.position, piece.start, piece.end, stems_line(title, piece.text, piece.position)),
         )
         passage = int(cursor.lastrowid or 0)
         self._vectors.write(passage, vector)
-        self._text.add(passage, title, piece.text, piece.position)
+        self._text.add(passage)
         self._queue.add([passage])
 
     def replace(self, note: int, title: str, pieces: Sequence[tuple[Passage, NDArray[np.float32]]]) -> None:
         """Write a note's passages anew, under new keys, below its new title: every one of them carries it."""
-        for row in self._database.rows(f"{PASSAGE_TEXTS} WHERE passages.note = ?", (note,)):
-            self._text.remove(row)
-            self._database.run("DELETE FROM passages WHERE key = ?", (row["key"],))
-            self._queue.add([row["key"]])
+        for passage in self._of(note):
+            self._text.remove(passage)
+            self._database.run("DELETE FROM passages WHERE key = ?", (passage,))
+            self._queue.add([passage])
         for piece, vector in pieces:
             self.insert(note, title, piece, vector)
 
@@ -164,18 +164,25 @@ class PassageRows:
     def looks(self, passages: Iterable[int]) -> dict[int, Look]:
         """Passage to what recall looks at."""
         rows = self._database.rows(
-            """SELECT passages.key, position, start, end, title, text, event_at, importance, pinned, namespace, stream,
-                    place, tags, state FROM passages JOIN notes ON notes.key = passages.note
+            """SELECT passages.key, stems, event_at, importance, pinned, namespace, stream, place, tags, state
+                FROM passages JOIN notes ON notes.key = passages.note
                 WHERE passages.key IN (SELECT value FROM json_each(?))""",
             (key_list(passages),),
         )
         return {
             row[0]: Look(
-                embedded_text(row[4], row[5][row[2] : row[3]], row[1]),
-                Facts(row[6], row[7], bool(row[8]), (row[9], row[10]), row[11], row[12], row[13]),
+                frozenset(row[1].split()),
+                Facts(row[2], row[3], bool(row[4]), (row[5], row[6]), row[7], row[8], row[9]),
             )
             for row in rows
         }
+
+    def texts(self, passages: Iterable[int]) -> dict[int, str]:
+        """Passage to its text below its title."""
+        rows = self._database.rows(
+            f"{PASSAGE_TEXTS} WHERE passages.key IN (SELECT value FROM json_each(?))", (key_list(passages),)
+        )
+        return {row["key"]: embedded_text(row["title"], row["text"], row["position"]) for row in rows}
 
     def _of(self, note: int) -> list[int]:
         return [row["key"] for row in self._database.rows("SELECT key FROM passages WHERE note = ?", (note,))]

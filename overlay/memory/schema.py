@@ -2,7 +2,7 @@
 
 from overlay.memory.fold_tables import FOLD_SCHEMA
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 
 SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -53,7 +53,9 @@ CREATE TABLE passages (
     note INTEGER NOT NULL REFERENCES notes(key) ON DELETE CASCADE,
     position INTEGER NOT NULL,
     start INTEGER NOT NULL,
-    end INTEGER NOT NULL
+    end INTEGER NOT NULL,
+    -- What full text knows of it, one blank between two: a query compares them with its own.
+    stems TEXT NOT NULL
 );
 CREATE INDEX passages_note ON passages(note, position);
 CREATE TABLE vectors (
@@ -98,8 +100,10 @@ CREATE TABLE journal (
     note_id TEXT NOT NULL
 );
 CREATE INDEX journal_note ON journal(note_id);
--- It is given stems and keeps no text: the tokenizer only has to divide them at the spaces.
-CREATE VIRTUAL TABLE passages_text USING fts5(stems, content='', tokenize='unicode61 remove_diacritics 0');
+-- The tokenizer only has to divide the stems at the blanks.
+CREATE VIRTUAL TABLE passages_text USING fts5(
+    stems, content='passages', content_rowid='key', tokenize='unicode61 remove_diacritics 0'
+);
 CREATE VIRTUAL TABLE passages_words USING fts5vocab(passages_text, row);
 {FOLD_SCHEMA}
 """

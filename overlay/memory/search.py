@@ -199,7 +199,7 @@ class Search:
                 if note not in best or cosine > best[note][0]:
                     best[note] = (cosine, passage)
         looks = self._truth.passages.looks({*new.values(), *(passage for _, passage in best.values())})
-        has = {passage: asked.intersection(stems(look.text)) for passage, look in looks.items()} if asked else {}
+        has = {passage: asked & look.stems for passage, look in looks.items()} if asked else {}
         nothing: frozenset[str] = frozenset()
         for note, (cosine, near) in best.items():
             if near not in looks:
@@ -222,12 +222,12 @@ class Search:
         """Let the cross-encoder read the best notes; its share of each becomes a term like the others."""
         assert self._reranker is not None
         head = [key for _, key in ranked[:RERANKED]]
-        looks = self._truth.passages.looks([found.passage[key] for key in head])
-        readable = [key for key in head if found.passage[key] in looks]
+        texts = self._truth.passages.texts([found.passage[key] for key in head])
+        readable = [key for key in head if found.passage[key] in texts]
         shares = dict(
             zip(
                 readable,
-                self._reranker.shares(query, [looks[found.passage[key]].text for key in readable]),
+                self._reranker.shares(query, [texts[found.passage[key]] for key in readable]),
                 strict=True,
             )
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable
 
 from overlay.memory.database import Database
@@ -15,22 +14,23 @@ _PAGE = 500
 
 
 class TextIndex:
-    """Stems of passages, in SQLite's own full-text index; it keeps no text."""
+    """Stems of passages, in SQLite's own full-text index over what stands beside each passage."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, passage: int, title: str, text: str, position: int) -> None:
-        """Write the words of a passage."""
+    def add(self, passage: int) -> None:
+        """A passage was written, with its stems."""
         self._database.run(
-            "INSERT INTO passages_text(rowid, stems) VALUES (?, ?)", (passage, _stems_line(title, text, position))
+            "INSERT INTO passages_text(rowid, stems) SELECT key, stems FROM passages WHERE key = ?", (passage,)
         )
 
-    def remove(self, row: sqlite3.Row) -> None:
-        """Take the words of a passage out, given as a row of PASSAGE_TEXTS: they must be those that were written."""
+    def remove(self, passage: int) -> None:
+        """A passage is about to be deleted."""
         self._database.run(
-            "INSERT INTO passages_text(passages_text, rowid, stems) VALUES ('delete', ?, ?)",
-            (row["key"], _stems_line(row["title"], row["text"], row["position"])),
+            """INSERT INTO passages_text(passages_text, rowid, stems)
+                SELECT 'delete', key, stems FROM passages WHERE key = ?""",
+            (passage,),
         )
 
     def keep_up(self) -> None:
@@ -38,20 +38,20 @@ class TextIndex:
         if self._database.meta("stems") == stemmer_version():
             return
         with self._database.transaction():
+            last = 0
+            statement = f"{PASSAGE_TEXTS} WHERE passages.key > ? ORDER BY passages.key LIMIT {_PAGE}"
+            while rows := self._database.rows(statement, (last,)):
+                self._database.run_many(
+                    "UPDATE passages SET stems = ? WHERE key = ?",
+                    ((stems_line(row["title"], row["text"], row["position"]), row["key"]) for row in rows),
+                )
+                last = rows[-1]["key"]
             self.fill_anew()
             self._database.write_meta({"stems": stemmer_version()})
 
     def fill_anew(self) -> None:
-        """Empty it, which only marks what is deleted from it, and fill it again."""
-        self._database.run("INSERT INTO passages_text(passages_text) VALUES ('delete-all')")
-        last = 0
-        statement = f"{PASSAGE_TEXTS} WHERE passages.key > ? ORDER BY passages.key LIMIT {_PAGE}"
-        while rows := self._database.rows(statement, (last,)):
-            self._database.run_many(
-                "INSERT INTO passages_text(rowid, stems) VALUES (?, ?)",
-                ((row["key"], _stems_line(row["title"], row["text"], row["position"])) for row in rows),
-            )
-            last = rows[-1]["key"]
+        """Make it again from the passages' stems: what is deleted from it is only marked."""
+        self._database.run("INSERT INTO passages_text(passages_text) VALUES ('rebuild')")
 
     def frequencies(self, stems: Iterable[str]) -> dict[str, int]:
         """In how many passages each of these stems stands; those that stand nowhere are left out."""
@@ -72,5 +72,6 @@ class TextIndex:
         self._database.run("INSERT INTO passages_text(passages_text) VALUES ('integrity-check')")
 
 
-def _stems_line(title: str, text: str, position: int) -> str:
+def stems_line(title: str, text: str, position: int) -> str:
+    """What full text knows of a passage."""
     return " ".join(stems(embedded_text(title, text, position)))
