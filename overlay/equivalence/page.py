@@ -19,7 +19,7 @@ NOTE = (
     "E: the share of the treatment's influence that is left undone, 0 as good as the treatment, 1 as the bare model; "
     "95% bootstrap intervals over queries. Per query: with the rung's best prompt for each. In-domain and held-out: "
     "with one prompt, on the queries it was chosen by and on others. JS (mean) and p95 (of KL) in nats per token on "
-    "held-out queries. Tokens: of context. Searched: tokens that the model read to find it."
+    "held-out queries. Tokens: of context, its own. Searched: tokens that the model read to find it."
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from overlay.adapters import Example
@@ -46,6 +46,16 @@ class Prompt:
         """What the model reads before the first compared token."""
         opening = model.tokenize(self.opening) if self.opening else ()
         return (*model.encode(self.row(query, chat)).tokens, *opening)
+
+    def spends(self, model: LanguageModel, query: str, chat: bool) -> int:
+        """How many tokens of context are its own, beside the query and the frame of its message.
+
+        It may take the place of a longer message that the model's template puts there; that one isn't counted.
+        """
+        bare = NO_PROMPT.row(query, chat)
+        if chat and self.text:
+            bare = replace(bare, messages=(Message("system", ""), *bare.messages))
+        return len(self.tokens(model, query, chat)) - len(model.encode(bare).tokens)
 
     @property
     def words(self) -> str:

@@ -33,7 +33,7 @@ class Rung:
 
     Attributes:
         prompt: the chosen one in words. own_prompts: the best for each query in words; empty for a soft prompt.
-        tokens: of context beside the bare query, mean. own_tokens: the same of the best for each query.
+        tokens: of context that it spends, mean. own_tokens: the same of the best for each query.
         spent: tokens the model read to find it.
         one: Σ KL(treated ‖ prompted). own: the same with the best for each query; equal to `one` for a soft prompt.
         chosen_by: E of the chosen prompt on the choosing samples of the in-domain half. own_chosen_by: of the best for

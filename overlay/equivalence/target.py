@@ -119,16 +119,8 @@ class Target:
         return sum(len(self.prompted(prompt, sample)) for prompt, sample in pairs)
 
     def context(self, prompt: Prompt) -> float:
-        """Tokens that a prompt takes beside the bare query, mean over the queries."""
-        return float(
-            np.mean(
-                [
-                    len(prompt.tokens(self.model, query, self.chat))
-                    - len(NO_PROMPT.tokens(self.model, query, self.chat))
-                    for query in self.queries
-                ]
-            )
-        )
+        """Tokens of context that a prompt spends, mean over the queries."""
+        return float(np.mean([prompt.spends(self.model, query, self.chat) for query in self.queries]))
 
     def measure(self, pairs: Sequence[Pair], progress: Callable[[int], None] | None = None) -> list[Divergence]:
         """Divergences of prompts on samples, in order; `progress` gets the number of pairs done."""

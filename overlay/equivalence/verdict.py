@@ -53,8 +53,8 @@ def verdict(found: Equivalence) -> Verdict:
     soft = found.rung("soft")
     if soft is not None:
         sentences.append(
-            f"A soft prompt of {soft.tokens:.0f} virtual tokens, the most that a context could do after so much "
-            f"training, leaves E = {found.held_out(soft).words} on held-out queries."
+            f"A soft prompt ({soft.prompt}), the most that a context could do after so much training, leaves "
+            f"E = {found.held_out(soft).words} on held-out queries."
         )
     if found.left_out:
         sentences.append(f"Left out: {'; '.join(f'{name} ({why})' for name, why in found.left_out)}.")
