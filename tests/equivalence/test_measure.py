@@ -114,3 +114,17 @@ def test_what_has_no_ratio_is_refused() -> None:
         unreproduced(np.ones((3, 2)), np.zeros((3, 2)))
     with pytest.raises(ArgumentError, match="two queries"):
         unreproduced(np.ones((1, 2)), np.ones((1, 2)))
+
+
+def test_a_prompt_in_the_place_of_the_templates_own_message_spends_its_own_tokens(
+    tiny_llama: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = (
+        "{% if messages[0].role != 'system' %}What a template says by itself is much longer.\n{% endif %}"
+        "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+    )
+    monkeypatch.setattr(tiny_llama.tokenizer, "chat_template", template)
+    prompt = Prompt("be kind")
+    assert len(prompt.tokens(tiny_llama, "Why?", True)) < len(Prompt().tokens(tiny_llama, "Why?", True))
+    assert prompt.spends(tiny_llama, "Why?", True) == len(tiny_llama.tokenize("be kind"))
+    assert Prompt().spends(tiny_llama, "Why?", True) == 0
