@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
+from command import Command, command
 from levels.levels_home import LEVELS as SAID
-from levels.levels_home import SMALL, create_levels_home
+from levels.levels_home import SMALL, WORDS, create_levels_home
 from toy_scenario import toy_scenario, write_scenario
 
 from overlay.errors import AdapterError, ArgumentError, AxisMissing, ScenarioError
@@ -124,3 +125,39 @@ def test_bad_input_is_refused_with_what_to_do(home: Home, tmp_path: Path) -> Non
         read_subject(home, "vowels", scripts=[home.scenarios / "sorting.yaml"])
     with pytest.raises(ArgumentError, match="directions 0"):
         LevelSettings(directions=0)
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def overlay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return command(monkeypatch, capsys)
+
+
+def test_one_command_writes_the_page_and_prints_what_it_says(
+    overlay: Command, home: Home, result: dict[str, Any], tmp_path: Path
+) -> None:
+    """What the comparison above has kept is gone on from."""
+    out = tmp_path / "docs" / "vowels.md"
+    words = ("levels", "vowels", "--home", home.folder, "--dtype", "float32", *WORDS)
+    done = overlay(*words, "--out", out)
+    assert done.code == 0, done.told
+    page = out.read_text(encoding="utf-8")
+    first = page.splitlines()[2]
+    assert first in done.words and str(out) in done.out
+    assert "comparing the levels of vowels" in done.told
+    assert "overlay levels vowels --seeds 2 --directions 1" in page
+    assert out.with_suffix(".svg").is_file()
+
+    printed = overlay(*words, "--json")
+    found = json.loads(printed.out)
+    assert printed.code == 0 and " ".join(found["summary"]) == first
+    assert found["files"][0] == str(home.folder / ".overlay" / "levels" / "vowels" / "page.md")
+
+
+def test_what_the_command_refuses(overlay: Command, home: Home) -> None:
+    unknown = overlay("levels", "joy", "--home", home.folder)
+    assert unknown.code == 1 and "there is no axis 'joy'" in unknown.told
+    page = overlay("levels", "vowels", "--home", home.folder, "--out", "page.html")
+    assert page.code == 2 and "doesn't end in .md" in page.told
