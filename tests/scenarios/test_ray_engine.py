@@ -285,6 +285,11 @@ def test_two_actors_give_the_records_of_playing_here_and_stay_for_the_next_group
     last = groups()[-2:]
     assert by_label(two_actors.play(last)) == {label(group): here[label(group)] for group in last}
     assert len(players(places, "base", "treated", "sham")) == len(groups()) + 2
+    # Under load the second actor may come when there is nothing left of so few groups.
+    for _ in range(20):
+        if len(set(players(places, "base", "treated", "sham"))) == 2:
+            break
+        list(two_actors.play(groups()))
     assert len(set(players(places, "base", "treated", "sham"))) == 2
     assert list(two_actors.play([])) == []
 
