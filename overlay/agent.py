@@ -15,6 +15,7 @@ from typing import Any, Self
 from overlay.adapters import base_shapes, stale
 from overlay.axes import Axis
 from overlay.emergent import Emergents, living_axes
+from overlay.equivalence import ModuleChoice, read_modules
 from overlay.errors import ArgumentError, HomeError, ModelUnavailable
 from overlay.frames import (
     NOTHING_LEARNED,
@@ -49,6 +50,7 @@ from overlay.records import drop_unfinished, read_journal
 from overlay.reprogramming import decide, due
 from overlay.session import Session, TurnRecord, last_record, mend_sessions
 from overlay.state import continued, is_saved, reset_record, save_state
+from overlay.treatments import lasting_treatment
 from overlay.turn import Answer, Beginning, Life, ShownNote, Stages
 
 
@@ -532,7 +534,12 @@ def prepare_mind(
     ready = [home.axes.ready(name, model, gauge, settings.budget, progress) for name in state.axes]
     influence = Influence(ready, gauge, settings.budget, state, worn)
     mind = Mind(model, influence, frames, voices, state, settings.dialogue, settings.system)
-    return mind if axes is not None else grown(mind, home, living_axes(home, model.digest))
+    if axes is not None:
+        return mind
+    if settings.modules is not None:
+        aim = lasting_treatment(settings.modules.aim, home, model, progress=progress)
+        mind = replace(mind, modules=ModuleChoice(read_modules(home.prompts), aim, settings.modules.tokens))
+    return grown(mind, home, living_axes(home, model.digest))
 
 
 def grown(mind: Mind, home: Home, emergent: Sequence[Axis]) -> Mind:
@@ -588,7 +595,8 @@ def attach_adapters(home: Home, mind: Mind) -> list[str]:
 def _adapter_names(home: Home, mind: Mind) -> list[str]:
     fading = [one.adapter for one in home.settings.state.fades_in]
     preferred = [frame.adapter.name for frame in mind.frames.frames.values() if frame.adapter]
-    return list(dict.fromkeys([*(use.name for use in mind.influence.worn.adapters), *fading, *preferred]))
+    aimed_at = [use.name for use in mind.modules.treatment.intervention.adapters] if mind.modules else []
+    return list(dict.fromkeys([*(use.name for use in mind.influence.worn.adapters), *fading, *preferred, *aimed_at]))
 
 
 def _stale_adapters(home: Home, mind: Mind, memory: Memory) -> tuple[str, ...]:
@@ -610,6 +618,7 @@ def made_with(home: Home, mind: Mind) -> dict[str, Any]:
         "agent.yaml": _files_digest([home.folder / "agent.yaml"]),
         "voices": _files_digest(home.voices.glob("*.yaml")),
         "frames": _files_digest(home.frames.glob("*.yaml")),
+        "modules": _files_digest(home.prompts.glob("*.yaml") if mind.modules else ()),
         "dtype": mind.model.dtype,
         "device": str(mind.model.device),
     } | environment()
@@ -621,7 +630,7 @@ def remember_measured(home: Home, mind: Mind, rests_on: Mapping[str, Any], *, wr
     Args:
         rests_on: what `made_with` gives for this mind.
     """
-    written = ("agent.yaml", "voices", "frames")
+    written = ("agent.yaml", "voices", "frames", "modules")
     facts = {name: value for name, value in rests_on.items() if name not in written} | {
         "budget": home.settings.budget,
         "worn": [[use.name, use.scale] for use in mind.influence.worn.adapters],

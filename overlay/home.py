@@ -52,6 +52,18 @@ class WornAdapter(Document):
     scale: Annotated[float, Field(ge=-2, le=2)] = 1.0
 
 
+class ModuleSettings(Document):
+    """Modules of meaning in a reply's context: those that bring the model nearest to an aim, query by query.
+
+    Attributes:
+        aim: adapter:NAME, adapter:NAME@SCALE, axis:NAME or axis:NAME@DOSE.
+        tokens: of context that they may take.
+    """
+
+    aim: Annotated[str, Field(pattern=r"^(adapter|axis):[a-z][a-z0-9_]*(@-?\d+(\.\d+)?)?$")]
+    tokens: Annotated[int, Field(ge=1, le=1024)] = 64
+
+
 class AgentSettings(Document):
     """agent.yaml: everything about an agent that a person decides.
 
@@ -70,6 +82,7 @@ class AgentSettings(Document):
     recall: RecallSettings = RecallSettings()
     reply: ReplySettings = ReplySettings()
     adapter: WornAdapter | None = None
+    modules: ModuleSettings | None = None
     reprogramming: ReprogrammingSettings | None = None
 
 

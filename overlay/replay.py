@@ -292,7 +292,7 @@ def _changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(one, Mapping) and isinstance(other, Mapping):
             parts = [part for part in dict.fromkeys((*one, *other)) if one.get(part) != other.get(part)]
             yield f"{name} changed: {', '.join(parts)}"
-        elif name in ("agent.yaml", "voices", "frames", "model"):
+        elif name in ("agent.yaml", "voices", "frames", "modules", "model"):
             yield f"{name} changed"
         else:
             yield f"{name} was {one or 'not recorded'}, is {other}"

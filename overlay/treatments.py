@@ -75,16 +75,31 @@ def read_treatment(
             name, scale = _strength(text, rest)
             yield Treatment(text, stack.enter_context(home.adapters.worn(model, name, scale)))
         elif kind == "axis":
-            name, amount = _strength(text, rest)
-            axis = _axis(home, name, model, progress)
-            axis.require_proof()
-            called = text if axis.proven else f"{text} (unproven)"
-            yield Treatment(called, Intervention(doses=(axis.dose(amount),)))
+            yield lasting_treatment(text, home, model, progress=progress)
         else:
             intervention = _present(home, model, stack, progress, clock())
             yield Treatment(
                 "state" if intervention != Intervention() else "state (which does nothing now)", intervention
             )
+
+
+def lasting_treatment(text: str, home: Home, model: LanguageModel, *, progress: Progress | None = None) -> Treatment:
+    """An adapter or an axis by its name, to be used again and again; an adapter must be resident whenever it is.
+
+    Raises:
+        ArgumentError: it is neither, or its number is none.
+        AxisMissing, AxisUnproven, DocumentError: there is no such axis, or it isn't ready.
+    """
+    kind, rest = _parts(text)
+    if kind not in ("adapter", "axis"):
+        raise ArgumentError(f"'{text}' is neither an adapter nor an axis", "write adapter:NAME or axis:NAME")
+    name, amount = _strength(text, rest)
+    if kind == "adapter":
+        return Treatment(text, Intervention(adapters=(AdapterUse(name, amount),)))
+    axis = _axis(home, name, model, progress)
+    axis.require_proof()
+    called = text if axis.proven else f"{text} (unproven)"
+    return Treatment(called, Intervention(doses=(axis.dose(amount),)))
 
 
 def _parts(text: str) -> tuple[str, str]:

@@ -122,7 +122,7 @@ class Life:
         stages.state(state.values)
         worn = thought.effects.adapter
         influenced = self.mind.influence.of(state, also=[AdapterUse(worn.name, worn.scale)] if worn else ())
-        context = self._context(text, beginning, notes, thought.dialogue)
+        context = self._with_modules(self._context(text, beginning, notes, thought.dialogue), stages)
         row = self._row(context, thought, influenced, self._attention(state, notes), beginning.seed, most_tokens)
         stages.stage("replying")
         completion = self._say(row, stages, cancelled)
@@ -170,6 +170,27 @@ class Life:
             asked.append(Segment("template", "\n\nYour own thoughts:"))
             asked += [Segment(f"voice:{voice}", f"\n{words}") for voice, words in dialogue.summary]
         return Context("reply", (*self.mind.opening(beginning.history), SourcedMessage("user", tuple(asked))))
+
+    def _with_modules(self, context: Context, stages: Stages) -> Context:
+        """The context with those modules of meaning that this query calls for, if the agent has any."""
+        if self.mind.modules is None:
+            return context
+        stages.stage("choosing modules")
+        system, *earlier, asked = context.messages
+        picked = self.mind.modules.pick(self.mind.model, asked.message.text, context.chat[:-1])
+        texts: list[Segment] = []
+        shots: list[SourcedMessage] = []
+        for module in (one.module for one in picked.chosen):
+            source = f"module:{module.name}"
+            if module.text:
+                texts.append(Segment(source, f"\n\n{module.text.strip()}"))
+            for example in module.examples:
+                shots.append(SourcedMessage("user", (Segment(source, example.prompt.strip()),)))
+                shots.append(SourcedMessage("assistant", (Segment(source, example.target.strip()),)))
+        system = replace(system, segments=(*system.segments, *texts))
+        found = replace(context, messages=(system, *shots, *earlier, asked))
+        assert found.chat == (*picked.before, asked.message)
+        return found
 
     def _row(
         self,

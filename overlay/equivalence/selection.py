@@ -58,7 +58,8 @@ class TowardsTreatment:
                     owners.append((place, sample))
                     tokens.append((*head, *sample.tokens[: sample.positions - 1]))
             sums = [0.0] * len(befores)
-            for index, logits in model.logits(tokens, [Row(text=" ")] * len(tokens)):
+            longest = max(sample.positions for sample in target.samples)
+            for index, logits in model.logits(tokens, [Row(text=" ")] * len(tokens), last=longest):
                 place, sample = owners[index]
                 likely = logits[-sample.positions :].log_softmax(-1)
                 sums[place] += float(divergence(target.likely(sample), likely).kl.sum())
@@ -170,6 +171,24 @@ def select_modules(
         spent = tokens
         left.remove(module)
     return Selection(tuple(chosen), now)
+
+
+@dataclass(frozen=True)
+class ModuleChoice:
+    """What is picked from for each query anew: a library of modules, towards a treatment, within so many tokens.
+
+    An adapter of the treatment must be resident wherever this is used.
+    """
+
+    library: tuple[PromptModule, ...]
+    treatment: Treatment
+    token_budget: int
+
+    def pick(self, model: LanguageModel, query: str, before: Before) -> Selection:
+        """The modules for a chat's next query, as `select_modules` picks them."""
+        return select_modules(
+            model, query, self.library, TowardsTreatment(self.treatment), self.token_budget, before=before
+        )
 
 
 def _with(modules: Sequence[PromptModule], before: Before, chat: bool) -> Before:

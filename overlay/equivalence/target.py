@@ -173,7 +173,8 @@ class Target:
     def _distributions(self, given: Sequence[tuple[tuple[int, ...], Row, int]]) -> list[Tensor]:
         found: list[Tensor | None] = [None] * len(given)
         tokens, rows = [one[0] for one in given], [one[1] for one in given]
-        for index, logits in self.model.logits(tokens, rows):
+        longest = max((one[2] for one in given), default=1)
+        for index, logits in self.model.logits(tokens, rows, last=longest):
             # A copy: what inference mode made can't be learned from.
             found[index] = logits[-given[index][2] :].clone().log_softmax(-1)
         return [one for one in found if one is not None]

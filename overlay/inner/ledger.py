@@ -11,8 +11,8 @@ from overlay.inner.paraphrase import sentences
 from overlay.model import Message
 
 PLAIN_SOURCES = ("user", "reply", "system", "template")
-NAMED_SOURCES = ("note", "frame", "voice", "mask", "script")
-"""Sources that say which one: "note:ID", "frame:NAME", "voice:NAME", "mask:NAME", "script:PLACE"."""
+NAMED_SOURCES = ("note", "frame", "voice", "mask", "module", "script")
+"""Sources that say which one: "note:ID", "frame:NAME", "voice:NAME", "mask:NAME", "module:NAME", "script:PLACE"."""
 
 TELLING = 5
 """Words of inner speech that can't stand elsewhere by chance."""

@@ -13,6 +13,7 @@ from overlay.inner.ledger import Segment, SourcedMessage
 from overlay.inner.state import State, StateChange, StateSettings
 
 if TYPE_CHECKING:
+    from overlay.equivalence import ModuleChoice
     from overlay.model import LanguageModel
 
 _DEFAULT_QUESTION = ("none", "What is happening here, in one sentence?")
@@ -47,6 +48,7 @@ class Mind:
     settings: StateSettings
     dialogue: DialogueSettings
     system: str
+    modules: ModuleChoice | None = None
 
     def opening(self, history: Sequence[tuple[str, str]] = ()) -> tuple[SourcedMessage, ...]:
         """What every context begins with: who the agent is, and the turns (said, answered) before this one."""

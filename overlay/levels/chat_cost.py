@@ -47,8 +47,9 @@ class ChatGauge:
         replies = [self._model.tokenize(text) for text in self._texts]
         tokens = [(*prompt.tokens, *reply) for reply in replies]
         rows = [_from(row, prompt.turn_start, len(one)) for one in tokens]
-        for index, logits in self._model.logits(tokens, rows):
-            yield index, logits[len(prompt.tokens) - 1 : -1].log_softmax(-1)
+        longest = max(map(len, replies))
+        for index, logits in self._model.logits(tokens, rows, last=longest + 1):
+            yield index, logits[-len(replies[index]) - 1 : -1].log_softmax(-1)
 
 
 def _from(row: Row, start: int, end: int) -> Row:

@@ -276,7 +276,12 @@ class LanguageModel:
         return np.array([float(torch.cat(parts).median()) for parts in norms], np.float32)
 
     def logits(
-        self, tokens: Sequence[Sequence[int]], rows: Sequence[Row], *, padding: Padding = "left"
+        self,
+        tokens: Sequence[Sequence[int]],
+        rows: Sequence[Row],
+        *,
+        padding: Padding = "left",
+        last: int | None = None,
     ) -> Iterator[tuple[int, Tensor]]:
         """Next-token logits at every position of given `tokens`, under each row's intervention (bans left out).
 
@@ -284,9 +289,14 @@ class LanguageModel:
         fixed layout, so that runs which differ only in their interventions can be compared bit for bit.
         `padding` says on which side shorter rows are filled up; it changes nothing but roundings.
 
+        Args:
+            last: only so many last positions of each row; of a small model the head is half of the work.
+
         Raises:
-            ArgumentError: a row has no tokens.
+            ArgumentError: a row has no tokens, or the last positions of rows are asked for that are filled up there.
         """
+        if last is not None and (last < 1 or padding != "left"):
+            raise ArgumentError(f"the last {last} positions of rows padded on the {padding}", "1 or more, on the left")
         prompts = [Encoded(tuple(given), 0) for given in tokens]
         if not all(prompt.tokens for prompt in prompts):
             raise ArgumentError("a row has no tokens", "give at least one")
@@ -303,7 +313,7 @@ class LanguageModel:
                 len(prompt.tokens),
                 len(prompt.tokens),
                 self._residents.batch_key(row.intervention.adapters),
-                len(prompt.tokens) * self._vocabulary,
+                min(len(prompt.tokens), last or len(prompt.tokens)) * self._vocabulary,
             )
             for prompt, row in zip(prompts, rows, strict=True)
         ]
@@ -311,13 +321,14 @@ class LanguageModel:
             chosen = [rows[index] for index in batch]
             with self._lock, self._influence(chosen, [prompts[index] for index in batch], exact=True):
                 ids, mask = self._pad([prompts[index] for index in batch], padding)
-                output = self._forward(ids, mask)
+                output = self._forward(ids, mask, keep=last)
             for place, index in enumerate(batch):
                 given = prompts[index].tokens
-                columns = slice(len(given)) if padding == "right" else slice(-len(given), None)
+                wanted = min(len(given), last or len(given))
+                columns = slice(wanted) if padding == "right" else slice(-wanted, None)
                 logits = output.logits[place, columns].float()
                 biases = self._biases(rows[index].intervention)
-                yield index, add_biases(logits, given, biases) if biases else logits
+                yield index, add_biases(logits, given, biases, shift=wanted - len(given)) if biases else logits
 
     # --- adapters --------------------------------------------------------------------------------
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from tiny_models import byte_tokenizer, tiny_module
 
 from overlay.errors import ArgumentError
-from overlay.model import LanguageModel, Message, Row, Sampling
+from overlay.model import NOTHING, Dose, Intervention, LanguageModel, LogitBias, Message, Row, Sampling
 
 CHAT = (Message("user", "Which boat?"), Message("assistant", "The first."), Message("user", "And who is on it?"))
 
@@ -57,6 +58,27 @@ def test_norms_of_texts_without_a_second_token_are_refused(tiny_llama: Any) -> N
         with pytest.raises(ArgumentError, match="without a second token"):
             tiny_llama.residual_norms(texts)
     assert tiny_llama.residual_norms(("a", "ab")).shape == (3,)
+
+
+def test_the_last_logits_are_those_of_all_positions(tiny_model: Any, random_direction: Any) -> None:
+    """Whatever the lengths of batch mates, and with a bias that looks at the token before."""
+    first, second = (tiny_model.tokenize(text) for text in ("a", "b"))
+    acting = Intervention(
+        (Dose(random_direction(tiny_model, 1), 0.4, (1,)),), biases=(LogitBias((*first, *second), 3.0),)
+    )
+    tokens = [tiny_model.tokenize(text) for text in ("The cat and a", "a", "nothing at all, and a b")]
+    rows = [Row(text=" ", intervention=intervention) for intervention in (acting, acting, NOTHING)]
+    whole = dict(tiny_model.logits(tokens, rows))
+    for index, found in tiny_model.logits(tokens, rows, last=3):
+        expected = whole[index][-3:]
+        assert found.shape == expected.shape
+        assert torch.allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [{"last": 0}, {"last": 2, "padding": "right"}])
+def test_last_positions_that_there_are_not_are_refused(tiny_llama: Any, wrong: Any) -> None:
+    with pytest.raises(ArgumentError, match="last"):
+        list(tiny_llama.logits([(1, 2)], [Row(text=" ")], **wrong))
 
 
 def test_logits_of_no_tokens_are_refused(tiny_llama: Any) -> None:

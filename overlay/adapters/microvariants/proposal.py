@@ -109,7 +109,7 @@ class Proposer:
         ids = self.model.encode(Row(text=stem)).tokens
         if not ids:
             return []
-        ((_, logits),) = self.model.logits([ids], [Row(text=stem)])
+        ((_, logits),) = self.model.logits([ids], [Row(text=stem)], last=1)
         order = logits[-1].argsort(descending=True)[: 20 * LIKELY].tolist()
         written = {token: self.model.tokenizer.decode([token]) for token in order}
         begun = [token for token in order if written[token][:1] == " " and written[token][1:].isalpha()][:LIKELY]
