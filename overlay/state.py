@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from overlay.emergent import state_settings
 from overlay.errors import ArgumentError, HomeError
@@ -17,6 +17,7 @@ from overlay.frames import read_learned
 from overlay.home import Home
 from overlay.inner import LivedTurn, State, StateChange, StateSettings, latest_moves, read_history
 from overlay.memory import WriterLock
+from overlay.plots import format_of
 from overlay.records import write_record
 from overlay.session import Session, TurnRecord, last_record
 
@@ -85,11 +86,9 @@ def plot(home: Home, path: Path) -> int:
     """
     from overlay.inner import draw_state
 
-    kinds: Mapping[str, Literal["png", "svg"]] = {".png": "png", ".svg": "svg"}
-    if path.suffix.lower() not in kinds:
-        raise ArgumentError(f"{path} is no file for a plot", "give a name that ends in .png or .svg")
+    file_format = format_of(path)
     turns = read_history(home.sessions)
-    write_record(path, draw_state(turns, state_settings(home), kinds[path.suffix.lower()]))
+    write_record(path, draw_state(turns, state_settings(home), file_format))
     return sum(turn.is_turn for turn in turns)
 
 

@@ -9,6 +9,7 @@ import typer
 
 from overlay.cli.adapters import app
 from overlay.cli.console import HERE, DTypeOption, HomeOption, JsonOption, console_progress, print_table
+from overlay.cli.written_files import require_writable
 
 
 @app.command(
@@ -39,6 +40,8 @@ def adapters_drift(
     from overlay.records import write_record
 
     file_format = format_of(out) if out is not None else None
+    if out is not None:
+        require_writable(out)
     opened = Home.open(home)
     with console_progress() as progress:
         found = adapter_drift(

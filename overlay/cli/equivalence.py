@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from overlay.cli.console import HERE, DTypeOption, HomeOption, JsonOption, console_progress, new_table, print_table
-from overlay.cli.written_files import require_writable
+from overlay.cli.written_files import require_page
 
 app = typer.Typer()
 
@@ -76,10 +76,7 @@ def equivalence(
     from overlay.home import Home
     from overlay.treatments import read_treatment, require_treatment
 
-    if out is not None and out.suffix.lower() != ".md":
-        raise ArgumentError(f"{out} doesn't end in .md", "the page is Markdown: give its file this ending")
-    if out is not None:
-        require_writable(out)
+    require_page(out)
     opened = Home.open(home)
     if treatment == "base":
         raise ArgumentError("base does nothing that a prompt could stand in for", "name an adapter, an axis or state")

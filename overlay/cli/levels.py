@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overlay.cli.console import HERE, DTypeOption, HomeOption, JsonOption, console_progress, new_table, print_table
-from overlay.cli.written_files import require_writable
+from overlay.cli.written_files import require_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,12 +60,8 @@ def levels(
     The ways: write on a topic before, be told to be in the state, wear an adapter trained on texts of it, and let it
     build up unnamed. Adapter and state are scaled to one volatility. Asked again after a stop, it goes on.
     """
-    from overlay.errors import ArgumentError
 
-    if out is not None and out.suffix != ".md":
-        raise ArgumentError(f"{out} doesn't end in .md", "the page is Markdown: give its file this ending")
-    if out is not None:
-        require_writable(out)
+    require_page(out)
     from overlay.home import Home
     from overlay.levels import LevelSettings, compare_levels, write_page
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from overlay.cli.console import HERE, DTypeOption, HomeOption, JsonOption, console_progress
+from overlay.cli.written_files import require_page
 
 if TYPE_CHECKING:
     from overlay.home import Home
@@ -74,6 +75,7 @@ def teach(
     if graph is None:
         known = ", ".join(sorted(path.stem for path in _curricula(opened))) or "none"
         raise ArgumentError("no curriculum is named", f"name one of {known}, or a file")
+    require_page(out)
     path = _path(opened, graph)
     if learn_edges:
         _learn_edges(opened, path, seed, dtype, as_json)

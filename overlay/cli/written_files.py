@@ -41,6 +41,17 @@ def require_writable(path: Path) -> None:
         raise _unwritable(path, f"you may not write to {folder}")
 
 
+def require_page(path: Path | None) -> None:
+    """Raise ArgumentError where a page was asked for that is no Markdown, or can't be written."""
+    from overlay.errors import ArgumentError
+
+    if path is None:
+        return
+    if path.suffix.lower() != ".md":
+        raise ArgumentError(f"{path} doesn't end in .md", "the page is Markdown: give its file this ending")
+    require_writable(path)
+
+
 def begin_file(path: Path, text: str, other: str = "choose another name or folder") -> None:
     """The same, but never over a file that is there; `other` is then the advice."""
     from overlay.errors import ArgumentError

@@ -103,6 +103,7 @@ def test_what_examples_do_for_each_other_is_measured_and_kept(overlay: Command, 
         (("missing.yaml",), "this file does not exist"),
         (("toy", "--steps", 0), "steps: Input should be greater than or equal to 1"),
         (("toy", "--map", "spelling"), "spelling"),
+        (("toy", "--out", "page.html"), "doesn't end in .md"),
     ],
 )
 def test_what_can_not_be_is_told(overlay: Command, arguments: tuple[object, ...], told: str) -> None:
