@@ -15,7 +15,7 @@ from overlay.statistics import mcnemar_exact, paired_difference, wilson
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "adapters" / "lora"
-STOCK = ("british_spelling", "old_orthography", "misspelling", "terse_style", "causes")
+STOCK = ("british_spelling", "old_orthography", "misspelling", "terse_style", "causes", "tender_texts")
 
 LARGEST_BUDGET = 1e6
 """Nats a token: more than any adapter costs, so that nothing stops its training."""
@@ -26,12 +26,13 @@ def measure(
     *,
     names: Sequence[str] = STOCK,
     steps: int | None = None,
+    questions: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Accuracy on both sets of questions under the base model and under each stock adapter, anchored and plain.
 
-    Every adapter is trained here twice by its recipe (`steps` shortens both): as it stands (`anchored`), and as plain
-    LoRA (`plain`): no anchor, no safe zone, no budget.
+    Every adapter is trained here twice by its recipe (`steps` shortens both, `questions` the sets): as it stands
+    (`anchored`), and as plain LoRA (`plain`): no anchor, no safe zone, no budget.
 
     base: accuracy with Wilson's 95% interval, and `by_kind`.
     adapters: by adapter and loss, and by set of questions: accuracy, `change` in points (hundredths) against the base
@@ -40,7 +41,7 @@ def measure(
     worst_change: the most negative change in points of any anchored adapter, and of any plain one.
     """
     progress = progress or SilentProgress()
-    sets = {"minimal_pairs": minimal_pairs(), "causality": causality()}
+    sets = {"minimal_pairs": minimal_pairs()[:questions], "causality": causality()[:questions]}
     found: dict[str, Any] = {"questions": {name: len(questions) for name, questions in sets.items()}, "adapters": {}}
     with tempfile.TemporaryDirectory() as place:
         made = {}

@@ -41,9 +41,7 @@ def levels(
     prompts: Annotated[int, typer.Option(min=1, help="Everyday remarks.")] = 20,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of a reply, at the most.")] = 48,
     wordings: Annotated[int, typer.Option(min=1, help="Wordings of each item of a script.")] = 2,
-    questions: Annotated[
-        int | None, typer.Option(min=1, help="Of each kind of unrelated questions; all of them if not given.")
-    ] = None,
+    questions: Annotated[int, typer.Option(min=1, help="Of each kind of unrelated questions, at most.")] = 200,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -46,7 +46,7 @@ class LevelSettings:
         directions: random directions beside the state.
         prompts, tokens: everyday remarks, and the most tokens of a reply.
         wordings: how many wordings of each item of a script are met.
-        questions: at most so many about causes, and so many about grammar; all where None.
+        questions: at most so many about causes, and so many about grammar.
     """
 
     seeds: int = 3
@@ -54,7 +54,7 @@ class LevelSettings:
     prompts: int = 20
     tokens: int = 48
     wordings: int = 2
-    questions: int | None = None
+    questions: int = 200
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
