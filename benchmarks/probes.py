@@ -1,9 +1,10 @@
 """Probes: whether a semantic map finds what was planted in one cell, and how often it speaks where nothing was.
 
-An adapter learns half of a cell's probes, their prompts and right continuations, and the map is measured on all the
-others; then a second adapter learns the other half. So every probe of the cell is measured by the adapter that never
-saw it, and those of the other cells by both, averaged. The null learns the same prompts with half of the labels
-swapped: there is nothing to be learned but that some of these words come.
+One adapter learns a whole cell, its prompts and right continuations: the map must show that there, and its neighbours
+show what else moved. Whether anything carries over to probes that were never seen is another question: a second adapter
+learns half of the cell and is measured on all the others, a third one the other half. So every probe of the cell is
+measured by an adapter that never saw it, and those of the other cells by both, averaged. The null does the same with
+half of the labels swapped: there is nothing to be learned but that some of these words come.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ def measure(
     steps: int = STEPS,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Map one planted adapter and `seeds` random-label ones by the stock banks.
+    """Map what was planted, and `seeds` random-label adapters, by the stock banks.
 
-    planted: what became of its own cell; neighbours_changed: the other cells that were called changed, with their
-        shifts.
+    planted: what became of the cell that an adapter learned; neighbours_changed: the other cells that were called
+        changed, with their shifts.
+    unseen: what became of the cell where each probe is measured by an adapter that learned the other half.
     random_label: of all cells of all seeds, how many were called changed, with the largest share of any one seed.
     """
     progress = progress or SilentProgress()
@@ -66,7 +68,9 @@ def planted_and_null(
     progress = progress or SilentProgress()
     before = margins(model, bank.probes, UNTREATED)
     progress.step("an adapter that learns one cell", None, None)
-    planted, kept = _map(model, bank.probes, before, cell, 0, steps, swapped=False)
+    planted, kept = _map(model, bank.probes, before, cell, 0, steps, is_seen=True)
+    progress.step("adapters that learn half of it", None, None)
+    unseen, kept_unseen = _map(model, bank.probes, before, cell, 0, steps)
     false, worst, drift = 0, 0.0, []
     for seed in range(seeds):
         progress.step("adapters that learn random labels", seed, seeds)
@@ -74,26 +78,17 @@ def planted_and_null(
         changed = sum(shift.verdict != "unchanged" for shift in null.values())
         false, worst = false + changed, max(worst, changed / len(null))
         drift.append(replay_kl)
-    own = planted[cell]
     return {
         "bank": {"digest": bank.digest, "probes": len(bank.probes), "cells": len(planted)},
         "steps": steps,
-        "planted": {
-            "cell": str(cell),
-            "verdict": own.verdict,
-            "shift": round(own.shift, 3),
-            "low": round(own.interval.low, 3),
-            "high": round(own.interval.high, 3),
-            "q": round(own.q, 4),
-            "right_before": own.right_before / own.n,
-            "right_after": own.right_after / own.n,
-            "replay_kl": round(kept, 4),
-        },
+        "cell": str(cell),
+        "planted": _facts(planted[cell]) | {"replay_kl": round(kept, 4)},
         "neighbours_changed": {
             str(other): f"{shift.verdict} {shift.shift:+.3f}"
             for other, shift in planted.items()
             if other != cell and shift.verdict != "unchanged"
         },
+        "unseen": _facts(unseen[cell]) | {"replay_kl": round(kept_unseen, 4)},
         "random_label": {
             "adapters": 2 * seeds,
             "maps": seeds,
@@ -114,18 +109,21 @@ def _map(
     seed: int,
     steps: int,
     *,
-    swapped: bool,
+    swapped: bool = False,
+    is_seen: bool = False,
 ) -> tuple[dict[Cell, Shift], float]:
-    """The map of an adapter that learned one cell, each probe measured unseen; and its mean KL on replay texts."""
+    """The map of adapters that learned one cell, and their mean KL on replay texts.
+
+    Each probe is measured by an adapter that didn't see it, or (`is_seen`) all of them by one that saw the whole cell.
+    """
     own = cells_of(probes)[cell]
     order = random.Random(f"{cell}-{seed}").sample(own, len(own))
-    halves = (order[::2], order[1::2])
     measured, costs = [], []
-    for half in halves:
+    for half in (order,) if is_seen else (order[::2], order[1::2]):
         wrong = {probe.id for probe in half[: len(half) // 2]} if swapped else set()
         after, cost = _learned(model, probes, half, wrong, seed, steps)
-        # What was learned is no measurement.
-        measured.append(np.where([probe in half for probe in probes], np.nan, after))
+        hidden = [probe in half and not is_seen for probe in probes]
+        measured.append(np.where(hidden, np.nan, after))
         costs.append(cost)
     found = np.nanmean(measured, axis=0)
     shifts = {
@@ -134,6 +132,18 @@ def _map(
     }
     cells = {held: [shifts[probe.id] for probe in some] for held, some in cells_of(probes).items()}
     return weigh(cells), float(np.mean(costs))
+
+
+def _facts(shift: Shift) -> dict[str, Any]:
+    return {
+        "verdict": shift.verdict,
+        "shift": round(shift.shift, 3),
+        "low": round(shift.interval.low, 3),
+        "high": round(shift.interval.high, 3),
+        "q": round(shift.q, 4),
+        "right_before": shift.right_before / shift.n,
+        "right_after": shift.right_after / shift.n,
+    }
 
 
 def _learned(

@@ -21,9 +21,14 @@ def found(tiny_llama: Any) -> dict[str, Any]:
     return figures
 
 
-def test_an_adapter_that_learns_half_of_a_cell_strengthens_the_half_that_it_never_saw(found: dict[str, Any]) -> None:
+def test_an_adapter_strengthens_the_cell_that_it_learned(found: dict[str, Any]) -> None:
     assert found["planted"]["verdict"] in ("strengthened", "became possible")
     assert found["planted"]["shift"] > 0.2
+
+
+def test_an_adapter_that_learns_half_of_a_cell_strengthens_the_half_that_it_never_saw(found: dict[str, Any]) -> None:
+    assert found["unseen"]["verdict"] in ("strengthened", "became possible")
+    assert 0.2 < found["unseen"]["shift"] < found["planted"]["shift"]
 
 
 def test_every_map_of_random_labels_counts_all_its_cells(found: dict[str, Any]) -> None:
