@@ -16,7 +16,7 @@ from overlay.errors import RecordDamaged
 from overlay.model import LanguageModel, Treatment
 from overlay.records import read_record, write_record
 
-FORMAT = 2
+FORMAT = 3
 """The layout of a ladder's folder; one of another format has another name."""
 
 ANEW = "run the command again with --anew"

@@ -19,7 +19,8 @@ class Prompt:
     """What stands before a query, and what the answer begins with; the empty prompt is the base model.
 
     Attributes:
-        text: an instruction or an anchor: the system message of a chat, the first paragraph of plain text.
+        text: an instruction or an anchor: the end of a chat's system message, the first paragraph of plain text. What
+            the model's template says as the system by itself stays in front of it: its mere loss would count as harm.
         shots: examples; one whose prompt is the query itself is left out, or its answer would be given away.
         count: how many of the shots are shown; all when 0.
         opening: what the answer is made to begin with; what follows it is compared.
@@ -37,23 +38,20 @@ class Prompt:
         others = tuple(shot for shot in self.shots if shot.prompt != query)
         return others[: self.count] if self.count else others
 
-    def row(self, query: str, chat: bool) -> Row:
+    def row(self, model: LanguageModel, query: str, chat: bool) -> Row:
         """The row of one query, without opening and biases."""
-        before = placed([self.text] if self.text else [], self.shown(query), chat=chat)
+        before = placed([self.text] if self.text else [], self.shown(query), chat=chat, own=model.own_system)
         return Treatment("prompt", before=before).row(query, chat=chat)
 
     def tokens(self, model: LanguageModel, query: str, chat: bool) -> tuple[int, ...]:
         """What the model reads before the first compared token."""
         opening = model.tokenize(self.opening) if self.opening else ()
-        return (*model.encode(self.row(query, chat)).tokens, *opening)
+        return (*model.encode(self.row(model, query, chat)).tokens, *opening)
 
     def spends(self, model: LanguageModel, query: str, chat: bool) -> int:
-        """How many tokens of context are its own, beside the query and the frame of its message.
-
-        It may take the place of a longer message that the model's template puts there; that one isn't counted.
-        """
-        bare = NO_PROMPT.row(query, chat)
-        if chat and self.text:
+        """How many tokens of context are its own, beside the query and the frame of its message."""
+        bare = NO_PROMPT.row(model, query, chat)
+        if chat and self.text and not model.own_system:
             bare = replace(bare, messages=(Message("system", ""), *bare.messages))
         return len(self.tokens(model, query, chat)) - len(model.encode(bare).tokens)
 
@@ -96,15 +94,22 @@ NO_PROMPT = Prompt()
 
 
 def placed(
-    texts: Sequence[str], shots: Sequence[Example], before: Sequence[Message] = (), *, chat: bool = True
+    texts: Sequence[str],
+    shots: Sequence[Example],
+    before: Sequence[Message] = (),
+    *,
+    chat: bool = True,
+    own: str = "",
 ) -> tuple[Message, ...]:
     """Messages in which texts and examples stand: texts end the system message, examples are turns behind it.
 
-    In plain text an example is one paragraph, so that its answer follows its prompt as it will follow the query.
+    Where a chat has no system message, texts end the one that the model's template would put there (`own`). In plain
+    text an example is one paragraph, so that its answer follows its prompt as it will follow the query.
     """
     first = before[0] if before and before[0].role == "system" else None
     rest = tuple(before[1:] if first else before)
-    said = "\n\n".join([*([first.text] if first else []), *texts])
+    opening = first.text if first else own if chat and texts else ""
+    said = "\n\n".join([*([opening] if opening else []), *texts])
     system = (Message("system", said),) if said else ()
     if not chat:
         return (*system, *(Message("user", (shot.prompt + shot.target).strip()) for shot in shots), *rest)

@@ -156,7 +156,8 @@ def select_modules(
     (nearness,) = measured([before])
     left = list(modules)
     while left:
-        proposals = [(module, _with([*(one.module for one in chosen), module], before, chat)) for module in left]
+        before_each = [_with(model, [*(one.module for one in chosen), module], before, chat) for module in left]
+        proposals = list(zip(left, before_each, strict=True))
         sized = [(module, messages, length(messages) - bare) for module, messages in proposals]
         fitting = [one for one in sized if one[2] <= token_budget]
         if not fitting:
@@ -191,7 +192,7 @@ class ModuleChoice:
         )
 
 
-def _with(modules: Sequence[PromptModule], before: Before, chat: bool) -> Before:
+def _with(model: LanguageModel, modules: Sequence[PromptModule], before: Before, chat: bool) -> Before:
     texts = [module.text.strip() for module in modules if module.text]
     shots: list[Example] = [example for module in modules for example in module.examples]
-    return placed(texts, shots, before, chat=chat)
+    return placed(texts, shots, before, chat=chat, own=model.own_system)

@@ -152,6 +152,11 @@ class LanguageModel:
         """A row's prompt as tokens, with the position at which its current turn begins."""
         return self._prompts.encode(row)
 
+    @property
+    def own_system(self) -> str:
+        """What the chat template says as the system where nobody does; a system message takes its place."""
+        return self._prompts.own_system()
+
     def decode(self, tokens: Sequence[int]) -> str:
         """Tokens as text, without special tokens."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))

@@ -14,6 +14,8 @@ from overlay.model.row import Encoded, Message, Row
 REMEMBERED = 4096
 """Encoded prompts that are kept: each row is encoded when it is batched and again when it is run."""
 
+_MARK = "[what the system says]"
+
 
 class Prompts:
     """Encodes rows with one tokenizer; without a chat template, messages are written as "Role: text" lines."""
@@ -21,10 +23,27 @@ class Prompts:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._encoded = lru_cache(REMEMBERED)(self._encode)
+        self._own_system = lru_cache(1)(self._find_own_system)
 
     def encode(self, row: Row) -> Encoded:
         """A row's prompt as tokens, with the position at which its current turn begins."""
         return self._encoded(row.messages, row.text)
+
+    def own_system(self) -> str:
+        """What the chat template says as the system where nobody does; empty for most."""
+        return self._own_system(getattr(self._tokenizer, "chat_template", None))
+
+    def _find_own_system(self, template: object) -> str:
+        asked = Message("user", "?")
+        try:
+            bare, _ = self._render((asked,), reply=True)
+            told, _ = self._render((Message("system", _MARK), asked), reply=True)
+        except ArgumentError:
+            return ""
+        before, _, after = told.partition(_MARK)
+        if not (bare.startswith(before) and bare.endswith(after) and len(bare) > len(before) + len(after)):
+            return ""
+        return bare[len(before) : len(bare) - len(after)].strip()
 
     def locate(self, row: Row, text: str) -> tuple[int, ...]:
         """The positions of all tokens that overlap `text`, wherever it stands in the row's prompt.

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 from equivalence.ladders import QUERIES, SPOKEN, asked, spoken, steered, target
+from tiny_models import byte_tokenizer, tiny_module
 
 from overlay.adapters import Example
 from overlay.equivalence import NO_PROMPT, Prompt, Target
 from overlay.equivalence.candidates import few_shot, openings_and_biases
 from overlay.equivalence.estimate import excess, per_query, unreproduced
 from overlay.errors import ArgumentError, InterventionError
-from overlay.model import Ban, Dose, Intervention, LogitBias, Treatment
+from overlay.model import Ban, Dose, Intervention, LanguageModel, LogitBias, Treatment
 
 
 def ratio(aim: Target, prompt: Prompt) -> float:
@@ -33,7 +34,8 @@ def test_plain_text_has_its_prompt_as_a_paragraph_before_it(tiny_llama: Any) -> 
     tokens = prompt.tokens(tiny_llama, "River:", chat=False)
     assert tiny_llama.decode(tokens) == "Say it.\n\nQ: A.\n\nRiver: So"
     assert (
-        NO_PROMPT.tokens(tiny_llama, "River:", chat=False) == tiny_llama.encode(NO_PROMPT.row("River:", False)).tokens
+        NO_PROMPT.tokens(tiny_llama, "River:", chat=False)
+        == tiny_llama.encode(NO_PROMPT.row(tiny_llama, "River:", False)).tokens
     )
 
 
@@ -45,7 +47,7 @@ def test_divergences_are_those_of_the_distributions_position_by_position(
     (sample,) = aim.samples
     row = treatment.row(QUERIES[0], chat=True)
     head = tiny_llama.encode(row).tokens
-    rows = {"treated": row, "base": NO_PROMPT.row(QUERIES[0], True)}
+    rows = {"treated": row, "base": NO_PROMPT.row(tiny_llama, QUERIES[0], True)}
     likely = {}
     for name, one in rows.items():
         ((_, logits),) = tiny_llama.logits([(*head, *sample.tokens)], [one])
@@ -116,15 +118,24 @@ def test_what_has_no_ratio_is_refused() -> None:
         unreproduced(np.ones((1, 2)), np.ones((1, 2)))
 
 
-def test_a_prompt_in_the_place_of_the_templates_own_message_spends_its_own_tokens(
-    tiny_llama: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    template = (
-        "{% if messages[0].role != 'system' %}What a template says by itself is much longer.\n{% endif %}"
-        "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+def templated(template: str) -> LanguageModel:
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = template
+    return LanguageModel(tiny_module("llama"), tokenizer, "templated")
+
+
+def test_a_prompt_stands_behind_what_the_template_says_by_itself_and_spends_its_own_tokens() -> None:
+    model = templated(
+        "{% if messages[0].role != 'system' %}system: You help.{{ '|' }}{% endif %}"
+        "{% for message in messages %}{{ message.role }}: {{ message.content }}{{ '|' }}{% endfor %}"
     )
-    monkeypatch.setattr(tiny_llama.tokenizer, "chat_template", template)
     prompt = Prompt("be kind")
-    assert len(prompt.tokens(tiny_llama, "Why?", True)) < len(Prompt().tokens(tiny_llama, "Why?", True))
-    assert prompt.spends(tiny_llama, "Why?", True) == len(tiny_llama.tokenize("be kind"))
-    assert Prompt().spends(tiny_llama, "Why?", True) == 0
+    assert model.decode(prompt.tokens(model, "Why?", True)) == "system: You help.\n\nbe kind|user: Why?|"
+    assert prompt.spends(model, "Why?", True) == len(model.tokenize("\n\nbe kind"))
+    assert Prompt().spends(model, "Why?", True) == 0
+
+
+def test_without_a_message_of_the_template_the_frame_of_a_message_is_not_the_prompts() -> None:
+    model = templated("{% for message in messages %}<{{ message.role }}>{{ message.content }}\n{% endfor %}")
+    assert model.own_system == ""
+    assert Prompt("be kind").spends(model, "Why?", True) == len(model.tokenize("be kind"))

@@ -60,6 +60,29 @@ def test_norms_of_texts_without_a_second_token_are_refused(tiny_llama: Any) -> N
     assert tiny_llama.residual_norms(("a", "ab")).shape == (3,)
 
 
+@pytest.mark.parametrize(
+    ("template", "own"),
+    [
+        (None, ""),
+        ("{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}", ""),
+        (
+            "{% if messages[0].role != 'system' %}system: Be of help.\n{% endif %}"
+            "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}",
+            "Be of help.",
+        ),
+        # The system's words stand within the user's message.
+        (
+            "{% for message in messages %}{{ message.content }}{{ ' / ' if message.role == 'system' else '\n' }}"
+            "{% endfor %}",
+            "",
+        ),
+        ("{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ messages }}", ""),
+    ],
+)
+def test_what_a_template_says_as_the_system_by_itself(template: str | None, own: str) -> None:
+    assert model_with(template).own_system == own
+
+
 def test_the_last_logits_are_those_of_all_positions(tiny_model: Any, random_direction: Any) -> None:
     """Whatever the lengths of batch mates, and with a bias that looks at the token before."""
     first, second = (tiny_model.tokenize(text) for text in ("a", "b"))
