@@ -3,7 +3,7 @@
 One adapter learns a whole cell, its prompts and right continuations: the map must show that there, and its neighbours
 show what else moved. Whether anything carries over to probes that were never seen is another question: a second adapter
 learns half of the cell and is measured on all the others, a third one the other half. So every probe of the cell is
-measured by an adapter that never saw it, and those of the other cells by both, averaged. The null does the same with
+measured by an adapter that never saw it, and those of the other cells by the second one. The null does the same with
 half of the labels swapped: there is nothing to be learned but that some of these words come.
 """
 
@@ -125,7 +125,8 @@ def _map(
         hidden = [probe in half and not is_seen for probe in probes]
         measured.append(np.where(hidden, np.nan, after))
         costs.append(cost)
-    found = np.nanmean(measured, axis=0)
+    first = measured[0]
+    found = np.where(np.isnan(first), measured[-1], first)
     shifts = {
         probe.id: ProbeMargin(probe.id, float(one), float(other))
         for probe, one, other in zip(probes, before, found, strict=True)

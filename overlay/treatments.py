@@ -70,7 +70,7 @@ def read_treatment(
         if kind == "base":
             yield UNTREATED
         elif kind == "prompt":
-            yield Treatment(text, before=(Message("system", _prompt(text, rest)),))
+            yield Treatment(text, before=(Message("system", _prompt(text, rest)),), own=model.own_system)
         elif kind == "adapter":
             name, scale = _strength(text, rest)
             yield Treatment(text, stack.enter_context(home.adapters.worn(model, name, scale)))

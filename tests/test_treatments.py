@@ -157,3 +157,11 @@ def test_what_is_wrong_is_said_before_a_model_is_asked(
         require_treatment(text, home)
     with pytest.raises(error, match=says), read_treatment(text, home, model):
         pass
+
+
+def test_a_prompt_stands_behind_what_the_models_template_says_by_itself() -> None:
+    prompt = Treatment("prompt", before=(Message("system", "Be brief."),), own="You help.")
+    (system, asked) = prompt.row("Why?", chat=True).messages
+    assert (system.text, asked.text) == ("You help.\n\nBe brief.", "Why?")
+    assert prompt.row("Why?", chat=False).text == "Be brief.\n\nWhy?"
+    assert prompt.digest != Treatment("prompt", before=prompt.before).digest

@@ -77,6 +77,9 @@ def probes_check(
                 read_bank(folder)
             except DocumentError as error:
                 wrong = next((file for file in files if file.resolve() == error.path.resolve()), None)
+                if wrong is None:
+                    # Two files clash, and the one that is blamed was not asked about.
+                    wrong = next((file for file in files if file.name in error.problem), None)
                 if wrong is not None:
                     found[str(wrong)] = mistakes_of(error, bank_schema())
     for file, doubt in doubted:

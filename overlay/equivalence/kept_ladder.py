@@ -13,7 +13,7 @@ from overlay.equivalence.query_set import QuerySet
 from overlay.equivalence.result import Rung, RungName
 from overlay.equivalence.target import Sample, read_samples, samples_record
 from overlay.errors import RecordDamaged
-from overlay.model import LanguageModel, Treatment
+from overlay.model import LanguageModel, Treatment, environment
 from overlay.records import read_record, write_record
 
 FORMAT = 3
@@ -37,7 +37,8 @@ def ladder_folder(
             state.update(path.read_bytes())
     before = [[message.role, message.text] for message in treatment.before]
     asked, how = queries.model_dump(mode="json"), asdict(settings)
-    facts = [FORMAT, model.digest, model.dtype, before, asked, how, list(material)]
+    rounds = [model.dtype, str(model.device), environment()]
+    facts = [FORMAT, model.digest, rounds, before, treatment.own, asked, how, list(material)]
     state.update(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode())
     slug = "".join(sign if sign.isalnum() else "-" for sign in treatment.name.lower())[:40]
     return folder / f"{slug}-{state.hexdigest()[:16]}"

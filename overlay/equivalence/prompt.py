@@ -108,9 +108,9 @@ def placed(
     """
     first = before[0] if before and before[0].role == "system" else None
     rest = tuple(before[1:] if first else before)
-    opening = first.text if first else own if chat and texts else ""
-    said = "\n\n".join([*([opening] if opening else []), *texts])
-    system = (Message("system", said),) if said else ()
+    opening = [first.text] if first else [own] if own and chat and texts else []
+    said = "\n\n".join([*opening, *texts])
+    system = (Message("system", said),) if first or said else ()
     if not chat:
         return (*system, *(Message("user", (shot.prompt + shot.target).strip()) for shot in shots), *rest)
     turns = [

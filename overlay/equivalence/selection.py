@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -28,8 +28,8 @@ Nearness = Callable[[Sequence[Before]], list[float]]
 class Aim(Protocol):
     """What modules are picked for."""
 
-    def on(self, model: LanguageModel, query: str, chat: bool) -> Nearness:
-        """What measures nearness on one query."""
+    def on(self, model: LanguageModel, query: str, chat: bool, before: Before) -> Nearness:
+        """What measures nearness on one query that has these messages before it anyway."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,11 @@ class TowardsTreatment:
     draws: int = 2
     seed: int = 0
 
-    def on(self, model: LanguageModel, query: str, chat: bool) -> Nearness:
+    def on(self, model: LanguageModel, query: str, chat: bool, before: Before) -> Nearness:
         """As `Aim` says. Raises InterventionError for a treatment that can't be read along a given text."""
-        target = Target(model, self.treatment, [query], chat=chat, draws=self.draws, length=self.length, seed=self.seed)
+        # In the same context: else what is anyway before the query would be a part of what modules are to undo.
+        treatment = replace(self.treatment, before=(*before, *self.treatment.before))
+        target = Target(model, treatment, [query], chat=chat, draws=self.draws, length=self.length, seed=self.seed)
         positions = sum(sample.positions for sample in target.samples)
 
         def nearness(befores: Sequence[Before]) -> list[float]:
@@ -78,7 +80,7 @@ class LikelyTargets:
         if not self.targets or not all(self.targets):
             raise ArgumentError("an aim of no answers, or an empty one", "give answers that should become likelier")
 
-    def on(self, model: LanguageModel, query: str, chat: bool) -> Nearness:
+    def on(self, model: LanguageModel, query: str, chat: bool, before: Before) -> Nearness:
         """As `Aim` says."""
 
         def nearness(befores: Sequence[Before]) -> list[float]:
@@ -152,7 +154,7 @@ def select_modules(
 
     chosen: list[ChosenModule] = []
     now, spent, bare = before, 0, length(before)
-    measured = aim.on(model, query, chat)
+    measured = aim.on(model, query, chat, before)
     (nearness,) = measured([before])
     left = list(modules)
     while left:

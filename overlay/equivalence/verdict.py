@@ -73,7 +73,7 @@ def _claim(found: Equivalence) -> tuple[Claim, list[str]]:
     )
     if own.low >= STANDS_IN:
         claim: Claim = "refuted"
-        why = f"not even for one query does a prompt do half of it (E below {STANDS_IN:g})"
+        why = f"not even with a prompt for each query is half of it done (E below {STANDS_IN:g}), all queries together"
     elif held_out.high < STANDS_IN:
         claim, why = "refuted", "one prompt does at least half of it across queries as well"
     elif own.high < STANDS_IN and held_out.low >= STANDS_IN and loss.low > 0:

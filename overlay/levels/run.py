@@ -28,7 +28,7 @@ from overlay.levels.questions import causality, minimal_pairs
 from overlay.levels.subject import Subject, read_subject
 from overlay.levels.summary import summarise
 from overlay.levels.texts import Texts
-from overlay.model import LanguageModel, Volatility
+from overlay.model import LanguageModel, Volatility, environment
 from overlay.progress import Progress, SilentProgress
 from overlay.records import digest_of, write_record
 from overlay.scenarios import Cells, LivedBefore, Record, live_through
@@ -101,7 +101,8 @@ def compare_levels(
         groups = fresh or home.axes.contrast(axis).groups()
         foils = FoilReader(mind.influence.axes[axis], home.axes.contrast(axis), mind.model)
         measures = _measures(subject, mind, foils, groups, settings)
-        made = digest_of([mind.model.digest, mind.model.dtype, weights])
+        # Another machine rounds in another way: what must equal base would not.
+        made = digest_of([mind.model.digest, mind.model.dtype, str(mind.model.device), environment(), weights])
         records = _asked(levels, measures, Cells(folder / "cells"), made, axis, progress)
         separation = foils.separation(fresh)
     named = quantities(axis, foils.names, groups)

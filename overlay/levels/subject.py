@@ -52,6 +52,11 @@ def read_subject(home: Home, axis: str, *, scripts: Sequence[Path] = (), adapter
         for script in chosen:
             if problem := _problem(script, axis, adapter):
                 raise ScenarioError(f"the script '{script.name}' {problem}", "name another one, or change it")
+        if apart := [script.name for script in chosen if script not in _largest(chosen)]:
+            raise ScenarioError(
+                f"{', '.join(apart)} has other levels, or another exposure, than the other scripts",
+                "name scripts that agree on both",
+            )
         left_out: tuple[tuple[str, str], ...] = ()
     else:
         found = [read_scenario(path) for path in sorted(home.scenarios.glob("*.yaml"))]

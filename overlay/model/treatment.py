@@ -18,17 +18,28 @@ class Treatment:
         name: what tables and records call it.
         intervention: what skews every row; empty for a mere prompt.
         before: messages that stand before every query: a mere prompt is nothing but these.
+        own: what the model's chat template says as the system by itself, if the prompt's system message is to stand
+            behind it in a chat: it would take its place, and to lose that is an effect of its own.
     """
 
     name: str
     intervention: Intervention = NOTHING
     before: tuple[Message, ...] = ()
+    own: str = ""
 
     @property
     def digest(self) -> str:
         """sha256 of what it does, whatever it is called; adapters count by name and scale."""
-        said = json.dumps([[message.role, message.text] for message in self.before], ensure_ascii=False)
+        said = json.dumps([[message.role, message.text] for message in self._chat], ensure_ascii=False)
         return hashlib.sha256(f"{self.intervention.digest}{said}".encode()).hexdigest()
+
+    @property
+    def _chat(self) -> tuple[Message, ...]:
+        """What stands before a query in a chat."""
+        if not self.own or not self.before or self.before[0].role != "system":
+            return self.before
+        first, *rest = self.before
+        return (Message("system", f"{self.own}\n\n{first.text}"), *rest)
 
     def row(
         self,
@@ -48,7 +59,7 @@ class Treatment:
         """
         as_chat = bool(self.before) if chat is None else chat
         return Row(
-            messages=(*self.before, Message("user", query)) if as_chat else (),
+            messages=(*self._chat, Message("user", query)) if as_chat else (),
             text=None if as_chat else "\n\n".join([*(message.text for message in self.before), query]),
             intervention=self.intervention,
             sampling=sampling or Sampling(),

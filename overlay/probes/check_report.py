@@ -30,6 +30,9 @@ Finding = Literal["gained", "lost", "left alone", "disturbed", "no change shown"
 LEFT_ALONE = 0.1
 """Nats per token: unrelated choices are left alone where the interval of their shift lies within this, either way."""
 
+FEWEST = 6
+"""Checks of a kind from which on it can be said to be left alone."""
+
 
 class Likeness(Protocol):
     """What is asked of an embedder: unit vectors (texts, dimension)."""
@@ -206,7 +209,8 @@ def _finding(kind: CheckKind, shift: Shift) -> Finding:
     if kind == "unrelated":
         if shift.verdict != "unchanged":
             return "disturbed"
-        within = shift.interval.low >= -LEFT_ALONE and shift.interval.high <= LEFT_ALONE
+        # Of fewer, the interval is little more than what was seen.
+        within = shift.n >= FEWEST and shift.interval.low >= -LEFT_ALONE and shift.interval.high <= LEFT_ALONE
         return "left alone" if within else "no change shown"
     if shift.verdict == "unchanged":
         return "no change shown"

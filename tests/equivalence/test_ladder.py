@@ -138,7 +138,7 @@ def rung(name: Any, one: float, own: float) -> Rung:
     [
         (0.9, 0.2, "confirmed", "no one prompt does across queries"),
         (0.2, 0.1, "refuted", "one prompt does at least half of it across queries"),
-        (0.95, 0.8, "refuted", "not even for one query"),
+        (0.95, 0.8, "refuted", "not even with a prompt for each query"),
         (0.5, 0.3, "undecided", "leave both open"),
     ],
 )

@@ -135,7 +135,7 @@ def test_influence_on_answers_is_what_scoring_says_of_them(tiny_llama: Any) -> N
     before = (Message("system", "You answer."), Message("user", "hm"), Message("assistant", "so"))
     found = select_modules(tiny_llama, "the river", MODULES, aim, 80, before=before, least=1e-6)
     assert found.chosen
-    without, with_them = aim.on(tiny_llama, "the river", True)([before, found.before])
+    without, with_them = aim.on(tiny_llama, "the river", True, ())([before, found.before])
     assert found.influence == pytest.approx(with_them - without, abs=1e-5)
     assert found.before[0].text.startswith("You answer.\n\n") and found.before[1:] == before[1:]
 
