@@ -40,12 +40,14 @@ class Steering:
     @property
     def has_plan(self) -> bool:
         """Whether a plan is present (it never is outside a `with`)."""
-        return self._present() is not None
+        return self.current is not None
 
     @property
     def current(self) -> Plan | None:
         """The plan that is present, for hooks on parts that come and go (adapters)."""
-        return self._present()
+        plan = self._present()
+        # What is left of a thread that was killed may hold its plan until it is collected: it rules nothing any more.
+        return plan if plan is not None and plan.thread.is_alive() else None
 
     def remove(self) -> None:
         """Take the hooks off the model for good."""
@@ -103,7 +105,7 @@ class Steering:
                 self._present = _absent
 
     def _before_body(self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        plan = self._present()
+        plan = self.current
         if plan is None or not (plan.layers or plan.gazes):
             return
         plan.biases.clear()
@@ -137,7 +139,7 @@ class Steering:
 
     def _before_attention(self, index: int) -> Any:
         def hook(attention: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            plan = self._present()
+            plan = self.current
             if plan is None:
                 return None
             gazes = plan.gazes.get(index)
@@ -188,7 +190,7 @@ class Steering:
 
     def _after_block(self, index: int) -> Any:
         def hook(block: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-            plan = self._present()
+            plan = self.current
             if plan is None:
                 return None
             layer = plan.layers.get(index)

@@ -709,3 +709,19 @@ def test_the_volatility_of_what_acts_on_whole_batches_is_not_traced(oddly_adapte
             run()
         assert "VolatilityGauge" in caught.value.next_step
     oddly_adapted.check()
+
+
+def test_the_plan_of_a_dead_thread_rules_nothing_even_while_something_holds_it(tiny_llama: Any) -> None:
+    """A traceback or a cycle may keep it alive for a while; a bare forward pass must not be steered by it."""
+    steering, held = tiny_llama.steering, []
+
+    def die() -> None:
+        scope = steering.plan([NOTHING], [tiny_llama.encode(Row(text="a"))], locate=lambda row, text: ())
+        held.append((scope, scope.__enter__()))
+
+    thread = threading.Thread(target=die)
+    thread.start()
+    thread.join()
+    assert not steering.has_plan and steering.current is None
+    held[0][0].__exit__(None, None, None)
+    assert not steering.has_plan
