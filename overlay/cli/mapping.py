@@ -72,7 +72,8 @@ def map_command(
     print_table(map_table(found))
     for sentence in map_words(found):
         print(sentence)
-    print("* the whole interval lies above all that random labels brought")
+    least = "0; no null was measured" if found.null_reach is None else "all that random labels brought"
+    print(f"* the whole interval lies above {least}")
     if out is not None:
         print(out)
 

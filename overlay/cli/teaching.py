@@ -85,7 +85,8 @@ def teach(
             opened, path, name, _set(seed=seed, steps=steps), aim, with_twin=twin, anew=anew, dtype=dtype
         )
     except KeyboardInterrupt:
-        print(f"{path.stem}: stopped; the same command goes on from there", file=sys.stderr)
+        same = "the same command without --anew" if anew else "the same command"
+        print(f"{path.stem}: stopped; {same} goes on from there", file=sys.stderr)
         raise
     place = _page(opened, curriculum, taught, out)
     if as_json:

@@ -36,6 +36,8 @@ def map_words(found: InterventionMap) -> list[str]:
     best = max(found.places, key=lambda place: found.spreads[place.name].value)
     spread = found.spreads[best.name]
     beyond = "beyond the null" if found.is_beyond_null(best.name) else "not beyond the null"
+    if found.null_reach is None:
+        beyond = "with no null measured"
     words.append(
         f"Largest gain: {best.name}, {spread.value:+.2f} nats per token ({spread.low:+.2f} to {spread.high:+.2f}), "
         f"{beyond}; the best of {len(found.places)} flatters."

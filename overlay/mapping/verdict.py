@@ -54,7 +54,9 @@ def verdict(found: InterventionMap) -> Verdict | None:
             leads,
         )
     mean = crossed(own)
-    if mean.low <= (found.null_reach or 0.0):
+    if found.null_reach is None:
+        return Verdict("undecided", "no null was measured", leads)
+    if mean.low <= found.null_reach:
         return Verdict(
             "undecided",
             f"what {_named(found.claimed)} gain, {mean.value:.2f} nats per token ({mean.low:.2f} to {mean.high:.2f}), "

@@ -208,7 +208,8 @@ def _is_exhaustive(curriculum: Curriculum, node: str) -> bool:
 def _all_outcomes(node: ExampleNode | ProbeNode) -> _Outcomes:
     if isinstance(node, ExampleNode):
         return _Outcomes({"passed": (-math.inf, math.inf), "failed": (-math.inf, math.inf)})
-    return _Outcomes({"passed": (node.least, math.inf), "failed": (-math.inf, node.least)})
+    # Who must also say it can fail whatever the margin.
+    return _Outcomes({"passed": (node.least, math.inf), "failed": (-math.inf, math.inf if node.expect else node.least)})
 
 
 def _held(left: _Outcomes, edge: Edge) -> _Outcomes:

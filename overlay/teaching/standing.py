@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RECORD = "standing.json"
 JOURNAL = "journal.jsonl"
+RESULT = "result.json"
 
 FORMAT = 1
 """The layout of a standing; one of another format can't be gone on from."""
@@ -204,7 +205,9 @@ class Keeper:
             path.unlink(missing_ok=True)
 
     def drop(self) -> None:
-        """Remove the standing, its tensors and its journal, to begin anew."""
+        """Remove the standing, its tensors, its journal and what came of it, to begin anew."""
+        # First: of a result without its standing the next call would say that all is done.
+        (self.folder / RESULT).unlink(missing_ok=True)
         self.forget_tensors()
         (self.folder / JOURNAL).unlink(missing_ok=True)
 

@@ -21,7 +21,7 @@ from overlay.teaching.curriculum import Curriculum
 from overlay.teaching.learned_edges import LearnedEdges
 from overlay.teaching.pupil import Blocks, Meal, Pupil
 from overlay.teaching.questions import Questions, bank_of
-from overlay.teaching.standing import ANEW, Good, Identity, Keeper, Standing
+from overlay.teaching.standing import ANEW, RESULT, Good, Identity, Keeper, Standing
 from overlay.teaching.taught_adapter import require_learned, require_place, save_taught
 from overlay.teaching.twin import fed_meals, feed_twin, shuffled
 from overlay.teaching.verdict import Pupils, Verdict, compare
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from overlay.model import LanguageModel
-
-RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -310,7 +308,7 @@ class Teaching:
                 f"curriculum '{self._curriculum.name}' replays a text on which volatility is measured: {shared[0]!r}",
                 "replace it: what is trained on can't measure",
             )
-        taught = [one.prompt + one.target for one in self._curriculum.examples]
+        taught = [prompt + one.target for one in self._curriculum.examples for prompt in (one.prompt, *one.variants)]
         for probe in self._questions.held_out:
             for option in (probe.good, probe.bad):
                 if any(text.startswith(probe.prompt + option) for text in taught):
