@@ -135,11 +135,6 @@ class Fitting:
     # --- what it is -----------------------------------------------------------------------------
 
     @property
-    def parameters(self) -> int:
-        """How many numbers are trained."""
-        return sum(weight.numel() for weight in self._parameters)
-
-    @property
     def groups(self) -> int:
         """How many groups of replay texts there are; a step names them by 0 to `groups` - 1."""
         return len(self._reference.groups)

@@ -78,6 +78,11 @@ def teach(
     require_page(out)
     path = _path(opened, graph)
     if learn_edges:
+        unused = {"--name": name, "--steps": steps, "--map": aim, "--no-twin": not twin, "--anew": anew, "--out": out}
+        if given := [option for option, value in unused.items() if value]:
+            raise ArgumentError(
+                f"--learn-edges teaches nothing, and {given[0]} is about what is taught", "leave it out"
+            )
         _learn_edges(opened, path, seed, dtype, as_json)
         return
     try:
@@ -108,11 +113,13 @@ def _taught(
     anew: bool,
     dtype: str,
 ) -> tuple[Curriculum, Taught]:
+    from overlay.agent import open_embedder
     from overlay.model import LanguageModel
     from overlay.teaching import Teaching, read_curriculum, read_learned_edges
     from overlay.teaching.learned_edges import FILE
 
     curriculum, questions = read_curriculum(path, home.probes)
+    compares = any(check.expect and check.expect.like for check in questions.checks)
     curriculum = curriculum.with_settings(settings)
     folder = home.teaching / (name or curriculum.name)
     with console_progress() as progress:
@@ -133,6 +140,7 @@ def _taught(
             learned=learned,
             blocks=_blocks(home, model.digest, aim) if aim else (),
             with_twin=with_twin,
+            embedder=open_embedder(home, progress=progress) if compares else None,
             progress=progress,
         )
         return curriculum, teaching.run(anew=anew)

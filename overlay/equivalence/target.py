@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -138,12 +136,6 @@ class Target:
         rows = [(self.prompted(prompt, sample), Row(text=" "), sample.positions) for prompt, sample in pairs]
         found = self._distributions(rows)
         return [biased(one, prompt.biases) for one, (prompt, _) in zip(found, pairs, strict=True)]
-
-    @property
-    def digest(self) -> str:
-        """A hash of what was sampled from what, on which model."""
-        said = json.dumps([self.model.digest, list(self.queries), self.chat, samples_record(self.samples)])
-        return hashlib.sha256(said.encode()).hexdigest()
 
     def _written(
         self, draws: int, length: int, seed: int, progress: Callable[[int], None] | None

@@ -16,7 +16,7 @@ from pydantic import ConfigDict
 from overlay.adapters import Where
 from overlay.errors import ArgumentError
 from overlay.mapping.spread import Spread, crossed
-from overlay.records import parse_record, read_record
+from overlay.records import read_record
 
 FORMAT = 1
 
@@ -171,6 +171,10 @@ class InterventionMap:
         """Whether the whole interval of a place's gain lies above 0 and above all that random labels brought."""
         return self.spreads[place].low > (self.null_reach or 0.0)
 
+    def is_reached(self, place: str) -> bool:
+        """Whether every training there could be scaled to the common volatility."""
+        return all(cell.reached for cell in self._cells(place, is_null=False))
+
     def accuracy(self, place: str) -> float:
         """Share of held-out choices that come out right there, mean over seeds."""
         return float(np.mean([np.array(cell.margins) > 0 for cell in self._cells(place, is_null=False)]))
@@ -180,29 +184,17 @@ class InterventionMap:
         """The same under the unchanged model."""
         return float(np.mean(np.array(self.base) > 0))
 
-    def place(self, name: str) -> PlaceFacts:
-        """One of the places. Raises ArgumentError."""
-        for one in self.places:
-            if one.name == name:
-                return one
-        raise ArgumentError(f"the map has no place '{name}'", f"its places: {', '.join(p.name for p in self.places)}")
-
     def to_json(self) -> str:
         """The whole map as one JSON document."""
         return json.dumps({"format": FORMAT, **asdict(self)}, ensure_ascii=False, allow_nan=False) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> InterventionMap:
-        """Read what `to_json` wrote. Raises RecordDamaged."""
-        return parse_record(text, cls, *_KIND, format=FORMAT)
 
     def _cells(self, place: str, *, is_null: bool) -> Sequence[Cell]:
         return [cell for cell in self.cells if cell.place == place and cell.is_null == is_null]
 
 
 def places_by_gain(found: InterventionMap) -> tuple[PlaceFacts, ...]:
-    """The places whose gain is beyond the null, the largest gain first."""
-    beyond = [place for place in found.places if found.is_beyond_null(place.name)]
+    """The places at the common volatility whose gain is beyond the null, the largest gain first."""
+    beyond = [place for place in found.places if found.is_reached(place.name) and found.is_beyond_null(place.name)]
     return tuple(sorted(beyond, key=lambda place: -found.spreads[place.name].value))
 
 

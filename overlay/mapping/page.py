@@ -15,13 +15,14 @@ _SHOWN = 6
 
 
 def map_table(found: InterventionMap) -> Table:
-    """Every place: its size, what teaching there brought, what random labels brought, and what it cost."""
+    """Every place: what teaching there brought, what random labels brought, and how often choices come out right."""
     from rich import box
     from rich.table import Table
 
-    table = Table(*_HEADINGS, box=box.SIMPLE_HEAD)
+    # The rest, on the page, would not fit a terminal.
+    table = Table(*_HEADINGS[:_IN_TERMINAL], box=box.SIMPLE_HEAD)
     for place in found.places:
-        table.add_row(*_row(found, place))
+        table.add_row(*_row(found, place)[:_IN_TERMINAL])
     return table
 
 
@@ -33,21 +34,22 @@ def map_words(found: InterventionMap) -> list[str]:
         words.append(f'"{found.claim}" {judged.outcome}: {judged.reason}.'.replace("..", "."))
     else:
         words.append("Nothing was claimed of its place.")
-    best = max(found.places, key=lambda place: found.spreads[place.name].value)
+    fair = [place for place in found.places if found.is_reached(place.name)] or found.places
+    best = max(fair, key=lambda place: found.spreads[place.name].value)
     spread = found.spreads[best.name]
     beyond = "beyond the null" if found.is_beyond_null(best.name) else "not beyond the null"
     if found.null_reach is None:
         beyond = "with no null measured"
     words.append(
         f"Largest gain: {best.name}, {spread.value:+.2f} nats per token ({spread.low:+.2f} to {spread.high:+.2f}), "
-        f"{beyond}; the best of {len(found.places)} flatters."
+        f"{beyond}; the best of {len(fair)} flatters."
     )
     if found.null_reach is not None:
         words.append(f"Random labels brought {found.null_reach:+.2f} at the most.")
     short = [cell.place for cell in found.cells if not cell.reached and not cell.is_null]
     if short:
         names = ", ".join(sorted(set(short)))
-        words.append(f"Not at the common volatility, whatever the scale: {names}.")
+        words.append(f"Not at the common volatility, whatever the scale, and so not compared: {names}.")
     probed = max(found.readings, key=lambda reading: reading.accuracy)
     words.append(
         f"Activations: a probe is right most often behind block {probed.block} ({probed.accuracy:.0%}, "
@@ -98,6 +100,7 @@ def map_page(found: InterventionMap, picture: str = "") -> str:
 
 
 _HEADINGS = ("place", "claimed", "gain (95%)", "random labels", "accuracy", "scale", "rank", "parameters", "where")
+_IN_TERMINAL = 5
 
 
 def _row(found: InterventionMap, place: PlaceFacts) -> tuple[str, ...]:
@@ -111,7 +114,7 @@ def _row(found: InterventionMap, place: PlaceFacts) -> tuple[str, ...]:
         f"{spread.value:+.2f} ({spread.low:+.2f} to {spread.high:+.2f}){star}",
         "" if null is None else f"{null:+.2f}",
         f"{found.accuracy(place.name):.2f}",
-        f"{min(scales):.2g} to {max(scales):.2g}" + ("" if all(cell.reached for cell in cells) else " (other p95)"),
+        f"{min(scales):.2g} to {max(scales):.2g}" + ("" if found.is_reached(place.name) else " (other p95)"),
         "" if place.name == "tokens" else str(place.rank),
         f"{place.parameters:,}",
         _where(place),

@@ -40,11 +40,6 @@ class Place:
     rank: int
     parameters: int
 
-    @property
-    def region(self) -> str:
-        """The depth of blocks, or "head" or "tokens"."""
-        return self.name.split()[0]
-
 
 def places_of(model: LanguageModel, texts: Sequence[str]) -> tuple[Place, ...]:
     """The grid of depths and parts, then the head and the rows of the commonest tokens of `texts`.

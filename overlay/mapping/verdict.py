@@ -31,7 +31,8 @@ def verdict(found: InterventionMap) -> Verdict | None:
     """Whether the claimed region teaches better than each other one, at equal size and volatility; None: no claim.
 
     It stands where its gain is beyond the null and the whole 95% interval of its lead over every other region is
-    above 0 (an intersection of tests, which needs no correction). It falls where the whole interval of its lead over
+    above 0 (an intersection of tests, which needs no correction). A place that no scale brought to the common
+    volatility is left out of all of it, and said. It falls where the whole interval of its lead over
     some region, corrected for how many there are (Bonferroni), is below 0. Otherwise it is undecided.
     """
     if not found.claimed:
@@ -40,7 +41,8 @@ def verdict(found: InterventionMap) -> Verdict | None:
     own = regions.pop(found.claimed, None)
     others = {region: gains for region, gains in regions.items() if gains is not None}
     if own is None or not others:
-        return Verdict("undecided", f"the map has no place '{found.claimed}', or nothing beside it", {})
+        reason = f"the map has no place '{found.claimed}' at the common volatility, or nothing beside it"
+        return Verdict("undecided", reason, {})
     leads = {region: crossed(own - gains) for region, gains in others.items()}
     strict = {region: crossed(own - gains, 1 - 0.05 / len(others)) for region, gains in others.items()}
     beaten = [region for region, lead in strict.items() if lead.high < 0]
@@ -70,8 +72,8 @@ def verdict(found: InterventionMap) -> Verdict | None:
 
 
 def _gains(found: InterventionMap, region: str) -> NDArray[np.float64] | None:
-    """Mean over the places of a region, (seeds, choices)."""
-    places = [place.name for place in found.places if place.region == region]
+    """Mean over the places of a region that are at the common volatility, (seeds, choices)."""
+    places = [place.name for place in found.places if place.region == region and found.is_reached(place.name)]
     return np.mean([found.gains(place) for place in places], axis=0) if places else None
 
 

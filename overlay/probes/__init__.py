@@ -8,7 +8,13 @@ prompts are all the same here: it never asks what a treatment is made of, and it
 from __future__ import annotations
 
 from overlay.probes.bank import ProbeBank, read_bank
-from overlay.probes.check_report import CheckReport, check_generations, meets
+from overlay.probes.check_report import (
+    CheckReport,
+    Likeness,
+    check_generations,
+    meets,
+    require_checkable,
+)
 from overlay.probes.cues import Doubt, doubts
 from overlay.probes.map_plot import draw_map
 from overlay.probes.map_table import map_table
@@ -29,6 +35,7 @@ __all__ = [
     "Expectation",
     "Layer",
     "Level",
+    "Likeness",
     "Probe",
     "ProbeBank",
     "ProbeMargin",
@@ -43,6 +50,7 @@ __all__ = [
     "margins",
     "meets",
     "read_bank",
+    "require_checkable",
     "semantic_map",
     "weigh",
 ]

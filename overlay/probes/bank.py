@@ -50,6 +50,14 @@ class ProbeBank(Document):
     @classmethod
     def _checks_differ(cls, checks: tuple[Check, ...]) -> tuple[Check, ...]:
         _require_differing(checks)
+        kinds = [check.kind for check in checks]
+        for place, kind in enumerate(kinds):
+            if kinds.count(kind) == 1:
+                raise MistakeAt(
+                    (place, "kind"),
+                    f"the only check of the kind {kind}: one says nothing of a kind, write at least two "
+                    "(six of them can show that something was left alone)",
+                )
         return checks
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
@@ -119,10 +120,7 @@ def check_generations(
         ArgumentError: there are no checks, a kind has only one, or `like` is expected and there is no embedder.
     """
     progress = progress or SilentProgress()
-    if not checks:
-        raise ArgumentError("there are no checks", "choose a bank that has some")
-    if embedder is None and any(check.expect and check.expect.like for check in checks):
-        raise ArgumentError("checks expect answers like a text, and nothing compares texts", "give an embedder")
+    require_checkable(checks, embedder)
     written: list[list[str]] = []
     measured: list[NDArray[np.float64]] = []
     for treatment in (before, after):
@@ -155,10 +153,25 @@ def check_generations(
     return CheckReport(before.name, after.name, _by_kind(answers, seed, least_shift), answers)
 
 
+def require_checkable(checks: Sequence[Check], embedder: Likeness | None) -> None:
+    """Raise ArgumentError for what `check_generations` refuses, before anything is measured."""
+    if not checks:
+        raise ArgumentError("there are no checks", "choose a bank that has some")
+    for kind, count in Counter(check.kind for check in checks).items():
+        if count == 1:
+            raise ArgumentError(
+                f"there is only one check of the kind '{kind}', which says nothing", "give two or more, or none"
+            )
+    if embedder is None and any(check.expect and check.expect.like for check in checks):
+        raise ArgumentError("checks expect answers like a text, and nothing compares texts", "give an embedder")
+
+
 def meets(answer: str, expected: Expectation | None, embedder: Likeness | None = None) -> bool | None:
-    """Whether an answer is as expected; None where nothing is."""
+    """Whether an answer is as expected; None where nothing is. No answer is never as expected."""
     if expected is None:
         return None
+    if not answer:
+        return False
     if not all(re.search(pattern, answer, re.IGNORECASE) for pattern in expected.contains):
         return False
     if any(re.search(pattern, answer, re.IGNORECASE) for pattern in expected.lacks):
@@ -166,8 +179,6 @@ def meets(answer: str, expected: Expectation | None, embedder: Likeness | None =
     if not expected.like:
         return True
     assert embedder is not None
-    if not answer:
-        return False
     own, *others = embedder.embed([answer, *expected.like])
     return max(float(own @ other) for other in others) >= expected.similarity
 

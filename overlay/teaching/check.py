@@ -8,18 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from overlay.probes import Probe, cells_of
+from overlay.probes import cells_of
 from overlay.teaching.curriculum import Curriculum, ProbeNode
+from overlay.teaching.questions import Questions
 
 
-def cell_margins(probes: Sequence[Probe], found: Sequence[float], least: int) -> dict[str, float]:
-    """The mean margin of every cell that holds at least `least` probes, nats per token, by the cell's name."""
-    by_probe = {probe.id: margin for probe, margin in zip(probes, found, strict=True)}
-    return {
-        str(cell): sum(by_probe[probe.id] for probe in held) / len(held)
-        for cell, held in cells_of(probes).items()
-        if len(held) >= least
-    }
+def cell_margins(questions: Questions, found: Sequence[float], least: int) -> dict[str, float]:
+    """The mean margin of every cell that holds at least `least` of the watched probes, nats per token, by its name.
+
+    What the walk teaches and asks for rises, and would cover what falls beside it: those probes are cells of their own.
+    """
+    by_probe = {probe.id: margin for probe, margin in zip(questions.watched, found, strict=True)}
+    means = {}
+    for asked, words in ((True, ", asked"), (False, "")):
+        probes = [probe for probe in questions.watched if questions.asks(probe) == asked]
+        for cell, held in cells_of(probes).items():
+            if len(held) >= least:
+                means[f"{cell}{words}"] = sum(by_probe[probe.id] for probe in held) / len(held)
+    return means
 
 
 def sagging(

@@ -188,14 +188,6 @@ class Pupil:
         """Go back to a state that `state` gave."""
         self._fitting.restore(state)
 
-    def weights(self) -> dict[str, Tensor]:
-        """The adapter's weights by their names in a saved adapter."""
-        return self._fitting.weights()
-
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take weights that `weights` gave."""
-        self._fitting.load(weights)
-
     def digest(self) -> str:
         """sha256 over names and bits of the weights."""
         return weights_digest(self._fitting.weights())

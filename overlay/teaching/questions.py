@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overlay.errors import ArgumentError
+from overlay.model import neutral_texts
 from overlay.probes import Check, Probe, ProbeBank, read_bank
 from overlay.teaching.curriculum import Asked, Curriculum
 from overlay.teaching.graph import Mistake, Place
@@ -31,6 +32,10 @@ class Questions:
     watched: tuple[Probe, ...]
     held_out: tuple[Probe, ...] = ()
     checks: tuple[Check, ...] = ()
+
+    def asks(self, probe: Probe) -> bool:
+        """Whether a probe is that of a node."""
+        return any(_said(probe) == _said(one) for one in self.asked.values())
 
 
 def questions(curriculum: Curriculum, folder: Path | None = None) -> tuple[Questions, list[Mistake]]:
@@ -57,7 +62,9 @@ def questions(curriculum: Curriculum, folder: Path | None = None) -> tuple[Quest
     held_out = []
     for place, written in enumerate(curriculum.held_out):
         one = _meant(written, f"held_out_{place + 1}", index, ("held_out", place), found)
-        if one is not None:
+        if one is not None and (said := taught_of(curriculum, one)):
+            found.append(Mistake(("held_out", place), f"{said!r} is held out and taught as well: ask in other words"))
+        elif one is not None:
             held_out.append(one)
     apart = {_said(probe) for probe in held_out}
     asked: dict[str, Probe] = {}
@@ -77,6 +84,11 @@ def questions(curriculum: Curriculum, folder: Path | None = None) -> tuple[Quest
             )
         # What is held out of the walk stays out of it, also where its whole bank is watched.
         watched += [probe for probe in several if _said(probe) not in apart]
+    found += [
+        Mistake(("replay", place), f"{text!r} can't be replayed: volatility is measured on it, so take another one")
+        for place, text in enumerate(curriculum.replay)
+        if is_measured(text)
+    ]
     checks = tuple(check for bank in banks.values() for check in bank.checks)
     return Questions(asked, _apart(watched), _apart(held_out), checks), found
 
@@ -94,6 +106,18 @@ def bank_of(name: str, probes: tuple[Probe, ...]) -> ProbeBank:
             f"'{name}' has no two probes of one cell, so there is nothing to map", "write more probes of each cell"
         )
     return ProbeBank.model_construct(name=name, about=name, source=OWN, probes=kept, checks=())
+
+
+def taught_of(curriculum: Curriculum, probe: Probe) -> str:
+    """What of a probe's options an example says as well, with its prompt; empty where none does."""
+    taught = [prompt + one.target for one in curriculum.examples for prompt in (one.prompt, *one.variants)]
+    said = [probe.prompt + option for option in (probe.good, probe.bad)]
+    return next((one for one in said if any(text.startswith(one) for text in taught)), "")
+
+
+def is_measured(text: str) -> bool:
+    """Whether volatility is measured on a text; what is trained on can't measure."""
+    return text in neutral_texts()
 
 
 def _index(banks: Mapping[str, ProbeBank]) -> dict[str, tuple[Probe, ...]]:

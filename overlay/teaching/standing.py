@@ -65,7 +65,7 @@ class Good:
     digest: str
     steps: int = 0
     visits: dict[str, int] = field(default_factory=dict)
-    learned: list[str] = field(default_factory=list)
+    learned: dict[str, str] = field(default_factory=dict)
     passed: dict[str, float] = field(default_factory=dict)
     cells: dict[str, float] = field(default_factory=dict)
     replay_kl: float = 0.0
@@ -81,7 +81,8 @@ class Standing:
         attempts: which way of feeding an example comes next, where the ones before it failed.
         fed: optimizer steps of the walk, those that were taken back included; kept: those of the present weights.
         visits: how often the walk came to each node.
-        learned: examples that the present weights have learned, in this order.
+        learned: examples that the present weights have learned, in this order, each with the prompt that it was
+            learned under.
         passed: the margin of each probe that the present weights, or those before them, have passed, when it did.
         given_up: examples that could not be learned within the budgets.
         lesson: examples fed since the last good state.
@@ -106,7 +107,7 @@ class Standing:
     kept: int = 0
     replay_kl: float = 0.0
     visits: dict[str, int] = field(default_factory=dict)
-    learned: list[str] = field(default_factory=list)
+    learned: dict[str, str] = field(default_factory=dict)
     passed: dict[str, float] = field(default_factory=dict)
     given_up: list[str] = field(default_factory=list)
     lesson: list[str] = field(default_factory=list)

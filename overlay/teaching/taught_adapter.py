@@ -33,7 +33,6 @@ def save_taught(
     name: str,
     margins: tuple[Sequence[float], Sequence[float]],
     volatility: Volatility,
-    notes: tuple[str, ...] = (),
 ) -> Adapter:
     """Write what the pupil is now to the library, in place of what was taught under this name before.
 
@@ -76,7 +75,6 @@ def save_taught(
                 seed=curriculum.teaching.seed,
                 origin="taught",
                 made_at=standing.made_at,
-                notes=notes,
                 examples=tuple(example_digest(one.example()) for one in learned),
             )
             write_record(made / MANIFEST, adapter.manifest())

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from overlay.adapters import Adapter, AdapterLibrary, Fitting, check_adapter
 from overlay.errors import AdapterError, OverlayError
 from overlay.memory import WriterLock
-from overlay.model import UNTREATED, Volatility, VolatilityGauge, neutral_texts
-from overlay.probes import check_generations, semantic_map
+from overlay.model import UNTREATED, Volatility, VolatilityGauge
+from overlay.probes import Likeness, check_generations, require_checkable, semantic_map
 from overlay.progress import Progress, SilentProgress
 from overlay.records import digest_of, storage_errors, write_record
 from overlay.teaching.check import cell_margins
 from overlay.teaching.curriculum import Curriculum
 from overlay.teaching.learned_edges import LearnedEdges
 from overlay.teaching.pupil import Blocks, Meal, Pupil
-from overlay.teaching.questions import Questions, bank_of
+from overlay.teaching.questions import Questions, bank_of, is_measured, taught_of
 from overlay.teaching.standing import ANEW, RESULT, Good, Identity, Keeper, Standing
 from overlay.teaching.taught_adapter import require_learned, require_place, save_taught
 from overlay.teaching.twin import fed_meals, feed_twin, shuffled
@@ -56,7 +56,10 @@ class Teaching:
         folder: of this teaching alone. library: where the adapter goes, under `name`.
         learned: what examples were measured to do for each other. blocks: where else they may be learned.
         with_twin: whether the shuffled twin is fed as well; without it there is no verdict.
-        notes: ids of the notes that the examples came from.
+        embedder: what answers to the checks are compared by that must be like a text.
+
+    Raises:
+        ArgumentError: a kind has only one check, or answers must be like a text and there is no embedder.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Teaching:
         learned: LearnedEdges | None = None,
         blocks: Sequence[Blocks] = (),
         with_twin: bool = True,
-        notes: tuple[str, ...] = (),
+        embedder: Likeness | None = None,
         made_at: float | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -83,9 +86,11 @@ class Teaching:
         self._learned = learned
         self._blocks = tuple(blocks)
         self._with_twin = with_twin
-        self._notes = notes
+        self._embedder = embedder
         self._made_at = time.time() if made_at is None else made_at
         self._progress = progress or SilentProgress()
+        if with_twin and questions.checks:
+            require_checkable(questions.checks, embedder)
         self._keeper = Keeper(folder)
         asked = [[probe.model_dump(mode="json") for probe in group] for group in _groups(questions)]
         beside = [self._name, self._blocks, with_twin, asdict(learned) if learned else None]
@@ -160,7 +165,7 @@ class Teaching:
         questions, keeper = self._questions, self._keeper
         self._progress.step("asking the base model", None, None)
         margins = pupil.margins(questions.watched, base=True)
-        cells = cell_margins(questions.watched, margins, self._curriculum.teaching.least_in_cell)
+        cells = cell_margins(questions, margins, self._curriculum.teaching.least_in_cell)
         first = self._curriculum.start
         standing = Standing(
             identity=self._identity,
@@ -220,15 +225,21 @@ class Teaching:
         base = pupil.margins(questions.held_out, base=True)
         taught = pupil.margins(questions.held_out)
         cost = gauge.measure(pupil.intervention)
-        adapter = save_taught(
-            pupil, self._curriculum, standing, self._library, self._name, (base, taught), cost, self._notes
-        )
+        adapter = save_taught(pupil, self._curriculum, standing, self._library, self._name, (base, taught), cost)
         result: dict[str, Any] = {"identity": asdict(self._identity), "given_up": standing.given_up}
         if not self._with_twin:
             return adapter, result
         map_, checks = self._map(pupil, "taught"), None
         if questions.checks:
-            checks = check_generations(self._model, questions.checks, UNTREATED, pupil.treatment, progress=progress)
+            checks = check_generations(
+                self._model,
+                questions.checks,
+                UNTREATED,
+                pupil.treatment,
+                embedder=self._embedder,
+                seed=seed,
+                progress=progress,
+            )
         progress.step("measuring the shuffled twin", None, None)
         pupil.restore(tensors[NOW])
         twin = pupil.margins(questions.held_out)
@@ -302,19 +313,12 @@ class Teaching:
 
     def _require_unmeasured(self) -> None:
         """Raise AdapterError where something is trained on by which it is measured."""
-        shared = sorted(set(self._curriculum.replay) & set(neutral_texts()))
-        if shared:
-            raise AdapterError(
-                f"curriculum '{self._curriculum.name}' replays a text on which volatility is measured: {shared[0]!r}",
-                "replace it: what is trained on can't measure",
-            )
-        taught = [prompt + one.target for one in self._curriculum.examples for prompt in (one.prompt, *one.variants)]
+        for text in self._curriculum.replay:
+            if is_measured(text):
+                raise AdapterError(f"{text!r} is replayed, and volatility is measured on it", "replace it")
         for probe in self._questions.held_out:
-            for option in (probe.good, probe.bad):
-                if any(text.startswith(probe.prompt + option) for text in taught):
-                    raise AdapterError(
-                        f"{probe.prompt + option!r} is held out and taught as well", "ask it in other words"
-                    )
+            if said := taught_of(self._curriculum, probe):
+                raise AdapterError(f"{said!r} is held out and taught as well", "ask it in other words")
 
 
 def _pupils(pupil: Pupil, replay_kl: float, cost: Volatility, steps: int, meals: Sequence[Meal], fed: int) -> Pupils:

@@ -129,8 +129,7 @@ class Walk:
         if trouble:
             self._step_back(trouble)
             return
-        if node.id not in standing.learned:
-            standing.learned.append(node.id)
+        standing.learned[node.id] = ways[attempt].prompt
         if (standing.careful or len(standing.lesson) >= settings.check_every) and not self._check():
             return
         self._leave(node, Found("passed"))
@@ -199,7 +198,7 @@ class Walk:
         standing, settings, questions = self.standing, self._settings, self._questions
         again = [questions.asked[name] for name in standing.passed]
         margins = self._pupil.margins([*questions.watched, *again])
-        cells = cell_margins(questions.watched, margins[: len(questions.watched)], settings.least_in_cell)
+        cells = cell_margins(questions, margins[: len(questions.watched)], settings.least_in_cell)
         found = sagging(cells, standing.good.cells, standing.base_cells, settings.sag)
         kept = dict(zip(standing.passed, margins[len(questions.watched) :], strict=True))
         found |= lost(self._curriculum, kept, standing.passed)
@@ -217,7 +216,7 @@ class Walk:
             digest=self._pupil.digest(),
             steps=standing.kept,
             visits=dict(standing.visits),
-            learned=list(standing.learned),
+            learned=dict(standing.learned),
             passed=dict(standing.passed),
             cells=cells,
             replay_kl=standing.replay_kl,
@@ -247,7 +246,7 @@ class Walk:
         if len(standing.lesson) == 1:
             (name,) = standing.lesson
             standing.attempts[name] = standing.attempts.get(name, 0) + 1
-        standing.lesson, standing.learned = [], list(good.learned)
+        standing.lesson, standing.learned = [], dict(good.learned)
         standing.node, standing.visits, standing.passed = good.node, dict(good.visits), dict(good.passed)
         standing.kept, standing.replay_kl = good.steps, good.replay_kl
         self._say(

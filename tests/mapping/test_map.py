@@ -88,7 +88,7 @@ def test_sizes_agree_within_a_few_percent_where_layers_are_wide(tiny_llama: Any)
     assert max(sizes) / min(sizes) < 1.15
     for place in (places[0], places[4], places[-1]):
         with Fitting(model, place.where, rank=place.rank) as fitting:
-            assert fitting.parameters == place.parameters
+            assert sum(one.numel() for one in fitting.weights().values()) == place.parameters
     with pytest.raises(ArgumentError, match="three or more"):
         places_of(LanguageModel(tiny_module("llama", layers=2), byte_tokenizer(), "two"), [])
 
@@ -116,7 +116,6 @@ def test_a_map_is_stored_whole_and_read_back(drawn: Any, tiny_llama: Any) -> Non
     found, folder = drawn
     path = map_path(folder / "maps", tiny_llama.digest, "ends_in_z")
     assert read_map(path) == found
-    assert InterventionMap.from_json(found.to_json()) == found
     with pytest.raises(ArgumentError, match="overlay map nothing"):
         read_map(path.with_name("nothing.json"))
     damaged = path.with_name("damaged.json")

@@ -177,9 +177,22 @@ def test_a_new_bank_is_without_mistakes_also_with_all_that_may_stand_in_it(tmp_p
     before, _, after = text.partition("\n#checks:\n")
     used = [before, "checks:", *(line.removeprefix("#") for line in after.splitlines())]
     (tmp_path / "tides.yaml").write_text("\n".join(used), encoding="utf-8")
-    assert len(read_bank(tmp_path / "tides.yaml").checks) == 2
+    assert len(read_bank(tmp_path / "tides.yaml").checks) == 4
     with pytest.raises(ArgumentError):
         new_bank("No name")
+
+
+def test_the_only_check_of_a_kind_is_refused_at_its_line(tmp_path: Path) -> None:
+    (tmp_path / "tides.yaml").write_text(
+        "name: tides\nabout: a\nsource: b\nchecks:\n"
+        "  - {id: a, kind: unrelated, prompt: a, good: ' b', bad: ' c'}\n"
+        "  - {id: b, kind: unrelated, prompt: b, good: ' b', bad: ' c'}\n"
+        "  - {id: c, kind: other_words, prompt: c, good: ' b', bad: ' c'}\n",
+        encoding="utf-8",
+    )
+    error = refused(tmp_path / "tides.yaml")
+    assert error.line == 7
+    assert "the only check of the kind other_words" in error.problem
 
 
 def test_patterns_that_are_none_are_refused_at_their_line(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_likeness_needs_an_embedder(tiny_llama: Any) -> None:
 def test_no_checks_and_a_single_one_are_refused(tiny_llama: Any) -> None:
     with pytest.raises(ArgumentError, match="no checks"):
         check_generations(tiny_llama, [], UNTREATED, PLANTED)
-    with pytest.raises(ArgumentError, match="one item"):
+    with pytest.raises(ArgumentError, match="only one check of the kind 'unrelated'"):
         check_generations(tiny_llama, checks("unrelated")[:1], UNTREATED, PLANTED)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import pytest
 from toy_curriculum import WORDS, Make, bad_branch, edge, example, make_in, read, toy_curriculum
 
 from overlay.adapters import AdapterLibrary, Example, Fitting, example_digest
-from overlay.errors import AdapterError, HomeLocked
+from overlay.errors import AdapterError, DocumentError, HomeLocked
 from overlay.memory import WriterLock
-from overlay.model import Row
+from overlay.model import Row, neutral_texts
 from overlay.teaching import LearnedEdges, Taught
 from overlay.teaching.pupil import Helping, Meal, Pupil
 from overlay.teaching.twin import fed_meals, shuffled
@@ -50,7 +51,7 @@ def test_a_planted_bad_branch_is_noticed_taken_back_bit_for_bit_and_given_up(tea
     assert len(steps_back) >= 3
     for line in steps_back:
         assert line["restored"] == line["weights"] == good != line["left"] and line["base_unchanged"]
-        assert "definition / lexical / en sagged to" in line["reason"] and "last good state" in line["reason"]
+        assert "definition / lexical / en, asked sagged to" in line["reason"] and "last good state" in line["reason"]
     assert {line["node"] for line in lines(taught, "gave up")} == BAD == set(taught.result["given_up"])
     assert lines(taught, "ended")[0]["weights"] == good
     # The stretch is walked again example by example, and each is tried in other ways before it is given up.
@@ -317,9 +318,16 @@ def test_a_name_that_another_adapter_has_is_refused_before_anything_is_fed(teach
     assert not (tmp_path / "place" / "teaching").exists()
 
 
-def test_what_is_measured_is_not_taught(teaching: Make) -> None:
+def test_what_is_measured_is_not_taught(teaching: Make, tmp_path: Path) -> None:
     content = toy_curriculum()
     content["nodes"].append(example("tell", "tell one", " zzz and more"))
     content["edges"].append(edge("ask_last", "tell"))
-    with pytest.raises(AdapterError, match="'tell one zzz' is held out and taught as well"):
-        teaching(content).run()
+    content["replay"].append(neutral_texts()[0])
+    with pytest.raises(DocumentError) as told:
+        teaching(content)
+    written = (tmp_path / "place" / "toy.yaml").read_text().splitlines()
+    error = told.value
+    assert error.line is not None and neutral_texts()[0][:20] in written[error.line - 1]
+    assert "volatility is measured on it" in error.problem
+    (line,) = re.findall(r"also line (\d+): 'tell one zzz' is held out and taught as well", error.problem)
+    assert written[int(line) - 1] == "held_out:" or "tell one" in "".join(written[int(line) - 1 : int(line) + 4])
