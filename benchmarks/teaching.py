@@ -1,4 +1,4 @@
-"""Teaching: the stock curriculum against its shuffled twin, a planted bad branch, and kills at random moments."""
+"""Teaching: a planted bad branch against its shuffled twin, and the same with kills at random moments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from overlay.progress import Progress, SilentProgress
 from overlay.teaching import Curriculum, Questions, Taught, Teaching, read_curriculum
 
 HERE = Path(__file__).parent.parent / "adapters"
-STOCK = "causes_and_rules"
 PLANTED = "planted_bad_branch"
 
 KILLS = 10
@@ -37,17 +36,17 @@ def measure(
     progress: Progress | None = None,
     *,
     model: LanguageModel | None = None,
-    stock: Path = HERE / "curricula" / f"{STOCK}.yaml",
     planted: Path = HERE / "curricula" / f"{PLANTED}.yaml",
     banks: Path = HERE / "probes",
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Teach both stock curricula, and the planted one again in processes that are killed at random moments.
+    """Teach the planted curriculum, and once more in processes that are killed at random moments.
 
-    stock, planted: of each, nodes; seconds; steps fed and kept; tokens; how often each thing was done; given_up; the
-        verdict in words with its difference, interval and p; replay KL and volatility of both pupils, nats per token;
-        base_identical: whether the base's logits are bit for bit what they were before.
-    planted.bad_examples_learned: examples of the bad branch that the kept weights have learned: none, if it was seen.
+    planted: nodes; seconds; steps fed and kept; tokens; how often each thing was done; given_up; the verdict in words
+        with its difference, interval and p; replay KL and volatility of both pupils, nats per token;
+        bad_examples_learned: examples of the bad branch that the kept weights have learned: none, if it was seen;
+        base_identical: whether the base's logits are bit for bit what they were before; steps_back_restored: how many
+        of the steps back led to the weights that had last passed a check.
     kills: how many; killed_in: how many in each phase; finished_first: children that were done before their kill;
         same_bits: whether adapter, journal and result are those of the uninterrupted teaching; seconds_lost: what was
         walked twice.
@@ -61,7 +60,6 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         found: dict[str, Any] = {
-            "stock": _whole(model, stock, banks, place / "stock", progress),
             "planted": _whole(model, planted, banks, place / "planted", progress),
         }
         # Threads of a pool don't live on in a fork, and whoever waits for them waits for ever.
@@ -105,11 +103,7 @@ def _whole(model: LanguageModel, file: Path, banks: Path, place: Path, progress:
             if result[name]
         },
         "base_identical": _base(model) == before,
-        "every_step_back_restored": all(
-            line["restored"] == line["weights"] and line["base_unchanged"]
-            for line in taught.journal
-            if line["action"] == "stepped back"
-        ),
+        "steps_back_restored": _steps_back_restored(taught),
     }
 
 
@@ -117,6 +111,16 @@ def _bad_examples_learned(curriculum: Curriculum, taught: Taught) -> list[str]:
     """Examples of the planted branch, named bad_…, among those that the adapter learned."""
     bad = {example_digest(one.example()): one.id for one in curriculum.examples if one.id.startswith("bad_")}
     return [bad[digest] for digest in taught.adapter.examples if digest in bad]
+
+
+def _steps_back_restored(taught: Taught) -> int:
+    """Steps back behind which the weights were those of the last check that was passed, or of the beginning."""
+    good, found = "", 0
+    for line in taught.journal:
+        if line["action"] == "began" or (line["action"] == "checked" and not line["sagging"]):
+            good = line["weights"]
+        found += line["action"] == "stepped back" and line["restored"] == good
+    return found
 
 
 def _base(model: LanguageModel) -> list[bytes]:
