@@ -618,7 +618,7 @@ def test_an_adapter_that_could_not_learn_within_its_limit_is_rolled_back(
     assert not (home.lived / "adapters").exists() and model.adapters == {}
 
 
-GOOD = {"volatility": 0.01, "p": 0.01, "gain_own": 0.3, "gain_calm": 0.1, "coherent": True}
+GOOD = {"volatility": 0.01, "p": 0.01, "p_over_calm": 0.01, "gain_own": 0.3, "gain_calm": 0.1, "coherent": True}
 WRITES = {"writes": {"surprise": 2.0, "repetition": 0.1, "diversity": 0.9}}
 
 
@@ -628,7 +628,7 @@ WRITES = {"writes": {"surprise": 2.0, "repetition": 0.1, "diversity": 0.9}}
         ({"volatility": 0.031}, "0.031 nats per token, and 0.030"),
         ({"p": 0.06}, "did not become likelier"),
         ({"gain_own": 0.015, "gain_calm": 0.0}, "did not become likelier"),
-        ({"gain_calm": 0.3}, "nothing of the state"),
+        ({"p_over_calm": 0.06}, "nothing of the state"),
         ({"coherent": False}, "falls apart"),
     ],
 )

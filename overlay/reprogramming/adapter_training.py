@@ -7,10 +7,10 @@ that it never saw, and adopted or not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import count
-from typing import Any, Literal
+from typing import Any
 
 from overlay.adapters import AdapterLibrary
 from overlay.axes import Reading, distinct, is_coherent, repeated, text_parts
@@ -117,10 +117,11 @@ def adapter_failures(before: Mapping[str, Any], after: Mapping[str, Any], allowe
             f"held-out own texts did not become likelier by {LEAST_GAIN:g} nats per token: {after['gain_own']:+.3f}, "
             f"p = {after['p']:.3f}"
         )
-    if after["gain_own"] <= after["gain_calm"]:
+    if after["p_over_calm"] >= LEVEL:
         reasons.append(
-            f"what was said in calm turns became likelier as well ({after['gain_calm']:+.3f} nats per token, own texts "
-            f"{after['gain_own']:+.3f}): it learned how the agent talks, and nothing of the state"
+            f"own texts did not gain more than what was said in calm turns ({after['gain_own']:+.3f} and "
+            f"{after['gain_calm']:+.3f} nats per token, p = {after['p_over_calm']:.3f}): what it learned may be how "
+            "the agent talks, and nothing of the state"
         )
     if not after["coherent"]:
         surprise, repetition, diversity = (
@@ -155,19 +156,14 @@ def _free_name(home: Home, axis: str) -> str:
 
 def _read_apart(trial: Trial) -> float:
     """How likely own texts would read so far from their twins, to the state's side, if they had nothing of it (p)."""
-    from scipy.stats import wilcoxon
-
     axis = trial.home.axes.load(trial.proposal.axis, trial.model.digest)
     own, calm = (trial.readings(axis, [one.text for one in texts]) for texts in zip(*trial.proposal.pairs, strict=True))
-    differences = [one - twin for one, twin in zip(own, calm, strict=True)]
-    wanted: Literal["greater", "less"] = "greater" if trial.proposal.side == "high" else "less"
-    return float(wilcoxon(differences, alternative=wanted).pvalue) if any(differences) else 1.0
+    side = 1 if trial.proposal.side == "high" else -1
+    return _rise_p([side * (one - twin) for one, twin in zip(own, calm, strict=True)])
 
 
 def _evidence(trial: Trial, worn: Intervention) -> tuple[dict[str, Any], dict[str, Any]]:
     """Likelihood of held-out own texts and of their calm twins, nats per token, and what free text is like."""
-    from scipy.stats import wilcoxon
-
     found: list[dict[str, Any]] = []
     for place, intervention in enumerate((Intervention(), worn), start=1):
         trial.progress.step("measuring what the adapter does", place, 2)
@@ -178,11 +174,19 @@ def _evidence(trial: Trial, worn: Intervention) -> tuple[dict[str, Any], dict[st
         group: [new - old for old, new in zip(before[group], after[group], strict=True)] for group in ("own", "calm")
     }
     after["gain_own"], after["gain_calm"] = (sum(gain) / len(gain) for gain in gains.values())
-    after["p"] = float(wilcoxon(gains["own"], alternative="greater").pvalue) if any(gains["own"]) else 1.0
+    after["p"] = _rise_p(gains["own"])
+    after["p_over_calm"] = _rise_p([own - calm for own, calm in zip(gains["own"], gains["calm"], strict=True)])
     after["coherent"] = is_coherent(after["writes"], before["writes"])
     for evidence in found:
         evidence["writes"] = asdict(evidence["writes"])
     return before, after
+
+
+def _rise_p(differences: Sequence[float]) -> float:
+    """How likely differences would lie so far above 0 if they lay around it (Wilcoxon's signed ranks)."""
+    from scipy.stats import wilcoxon
+
+    return float(wilcoxon(differences, alternative="greater").pvalue) if any(differences) else 1.0
 
 
 def _likelihoods(trial: Trial, intervention: Intervention) -> list[list[float]]:

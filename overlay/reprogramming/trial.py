@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from overlay.model import LanguageModel, VolatilityGauge
 
 HELD_OUT = 3
-"""Every third pair is kept out, to be measured on."""
+"""Of so many pairs one is kept out to be measured on: the newest ones, for neighbours in time are much alike."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,16 @@ class Trial:
     @property
     def learned(self) -> list[Pair]:
         """What is learned from."""
-        return [pair for place, pair in enumerate(self.proposal.pairs, start=1) if place % HELD_OUT]
+        return list(self.proposal.pairs[self._kept_out :])
 
     @property
     def held(self) -> list[Pair]:
         """What is kept out of it."""
-        return list(self.proposal.pairs[HELD_OUT - 1 :: HELD_OUT])
+        return list(self.proposal.pairs[: self._kept_out])
+
+    @property
+    def _kept_out(self) -> int:
+        return len(self.proposal.pairs) // HELD_OUT
 
     def readings(self, axis: Axis, texts: Sequence[Text]) -> list[float]:
         """How strongly each text lies along an axis, in deviations of neutral text."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overlay.errors import ArgumentError
-from overlay.model import neutral_texts
 from overlay.probes import Check, Probe, ProbeBank, read_bank
 from overlay.teaching.curriculum import Asked, Curriculum
 from overlay.teaching.graph import Mistake, Place
@@ -117,6 +116,9 @@ def taught_of(curriculum: Curriculum, probe: Probe) -> str:
 
 def is_measured(text: str) -> bool:
     """Whether volatility is measured on a text; what is trained on can't measure."""
+    # It loads torch, and what only reads curricula comes by this file too.
+    from overlay.model import neutral_texts
+
     return text in neutral_texts()
 
 
