@@ -73,7 +73,7 @@ def levels(
             scripts=scenario or (),
             adapter=adapter,
             dtype=dtype,
-            command=_command(axis, scenario or [], adapter, settings),
+            command=_command(axis, scenario or [], adapter, settings, dtype),
             progress=progress,
         )
         progress.step("writing the page", None, None)
@@ -85,7 +85,7 @@ def levels(
     print(f"Page: {written[0]}")
 
 
-def _command(axis: str, scripts: list[Path], adapter: str | None, settings: LevelSettings) -> str:
+def _command(axis: str, scripts: list[Path], adapter: str | None, settings: LevelSettings, dtype: str) -> str:
     """How this comparison can be made again; what is as by default is left out."""
     from overlay.levels import LevelSettings
 
@@ -95,6 +95,7 @@ def _command(axis: str, scripts: list[Path], adapter: str | None, settings: Leve
     words += ["--adapter", adapter] if adapter else []
     for name, value in asdict(settings).items():
         words += [f"--{name}", str(value)] if value != getattr(usual, name) else []
+    words += ["--dtype", dtype] if dtype != "auto" else []
     return shlex.join(words)
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from overlay.levels.evidence import SIGNIFICANCE
-from overlay.levels.level import LABELS, LEVELS, LIVED
+from overlay.levels.level import LABELS, LEVELS, LIVED, RANDOM
 from overlay.levels.summary import FOUND, PLANNED, found, in_words, listed
 from overlay.records import write_record
-from overlay.scenarios import MATCHING_TOLERANCE
 
 HEADINGS = {
     "text": "What it does to text",
@@ -95,6 +94,13 @@ def _overview(result: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
+def _apart(result: Mapping[str, Any]) -> float:
+    """By how much the costliest of the matched levels lies above the cheapest, as a share."""
+    matched = [level for level in result["levels"] if level["name"] in ("adapter", "state") or RANDOM in level["name"]]
+    costs = [level["volatility"]["mean"] for level in matched]
+    return float(max(costs) / min(costs) - 1)
+
+
 def _levels(result: Mapping[str, Any]) -> Iterator[str]:
     subject = result["subject"]
     by_name = {level["name"]: level for level in result["levels"]}
@@ -123,9 +129,9 @@ def _levels(result: Mapping[str, Any]) -> Iterator[str]:
     )
     yield (
         "Volatility is the KL divergence from the unchanged model on neutral texts, in nats per token. Adapter, state "
-        f"and random directions are scaled to one volatility, that of the weaker of the first two, within "
-        f"{MATCHING_TOLERANCE:.0%}. A prompt has no strength that could be scaled: what it costs is measured on the "
-        "same texts as replies in a chat, after the prompt, and told, not matched."
+        "and random directions are scaled to one volatility, that of the weaker of the first two; they came within "
+        f"{_apart(result):.1%} of each other. A prompt has no strength that could be scaled: what it costs is measured "
+        "on the same texts as replies in a chat, after the prompt, and told, not matched."
     )
     if not result["is_proven"]:
         yield ""

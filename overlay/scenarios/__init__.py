@@ -14,7 +14,7 @@ from overlay.scenarios.script import Exposure, Scenario, read_scenario
 from overlay.scenarios.verdict import Check, Effect, Verdict, judge
 
 if TYPE_CHECKING:
-    from overlay.scenarios.arms import MATCHING_TOLERANCE, core_arms, drawn, match
+    from overlay.scenarios.arms import core_arms, drawn, match
     from overlay.scenarios.cells import Arm, Cells, Record, Unit, plan
     from overlay.scenarios.episode import first_prompts, play_group
     from overlay.scenarios.exposure import LivedBefore, live_through
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from overlay.scenarios.run import Laboratory, RunSettings, run_scenario, run_scenarios, script_context
 
 __all__ = [
-    "MATCHING_TOLERANCE",
     "Arm",
     "Cells",
     "Check",
@@ -56,7 +55,6 @@ __all__ = [
 
 # These import torch, matplotlib or optional packages.
 _LATER = {
-    "MATCHING_TOLERANCE": "arms",
     "Arm": "cells",
     "Cells": "cells",
     "Laboratory": "run",

@@ -17,7 +17,7 @@ from overlay.errors import AdapterError, ArgumentError, AxisMissing, ScenarioErr
 from overlay.home import Home
 from overlay.levels import LevelSettings, compare_levels, read_subject, write_page
 from overlay.levels.level import LEVELS
-from overlay.scenarios import MATCHING_TOLERANCE
+from overlay.scenarios.arms import MATCHING_TOLERANCE
 
 pytestmark = pytest.mark.real  # a home's frames are woken by the embedder
 
