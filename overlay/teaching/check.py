@@ -1,42 +1,74 @@
 """The check: cells of probes that sagged, and what was passed before and is no longer.
 
-A cell's mean says what happened to a kind of knowledge; one probe of it may fall while another rises. So a probe that
-the walk has passed is asked again at each check as well.
+A cell sags when its mean margin falls by more than the curriculum's `sag`, and by more than the spread of its probes
+explains: a dozen probes move up and down by several times that limit whatever is learned, and a walk that steps back
+for it learns nothing. A cell's mean says what happened to a kind of knowledge; one probe of it may fall while another
+rises. So a probe that the walk has passed is asked again at each check as well.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from overlay.probes import cells_of
+import numpy as np
+
+from overlay.probes import Probe, cells_of
 from overlay.teaching.curriculum import Curriculum, ProbeNode
 from overlay.teaching.questions import Questions
 
+CERTAINTY = 0.05
+"""The p, one-sided and paired over probes, below which a fall is more than their spread explains."""
 
-def cell_margins(questions: Questions, found: Sequence[float], least: int) -> dict[str, float]:
-    """The mean margin of every cell that holds at least `least` of the watched probes, nats per token, by its name.
+ASKED = ", asked"
+"""What the name of a cell ends with whose probes the walk asks for."""
 
-    What the walk teaches and asks for rises, and would cover what falls beside it: those probes are cells of their own.
+FEWEST = 6
+"""Probes of a cell from which on their spread is told apart: of fewer it can't be, and caution comes first."""
+
+Margins = Mapping[str, float]
+"""Margins of watched probes by their ids, nats per token."""
+
+
+def watched_cells(questions: Questions, least: int) -> dict[str, list[Probe]]:
+    """Cells of `least` probes or more; those that the walk asks for are cells of their own.
+
+    What is taught rises, and would cover what falls beside it.
     """
-    by_probe = {probe.id: margin for probe, margin in zip(questions.watched, found, strict=True)}
-    means = {}
-    for asked, words in ((True, ", asked"), (False, "")):
-        probes = [probe for probe in questions.watched if questions.asks(probe) == asked]
-        for cell, held in cells_of(probes).items():
-            if len(held) >= least:
-                means[f"{cell}{words}"] = sum(by_probe[probe.id] for probe in held) / len(held)
-    return means
+    asked = {probe.id for probe in questions.asked.values()}
+    groups = {
+        "": [probe for probe in questions.watched if probe.id not in asked],
+        ASKED: [probe for probe in questions.watched if probe.id in asked],
+    }
+    return {
+        f"{cell}{words}": held
+        for words, probes in groups.items()
+        for cell, held in cells_of(probes).items()
+        if len(held) >= least
+    }
+
+
+def means(cells: Mapping[str, Sequence[Probe]], found: Margins) -> dict[str, float]:
+    """The mean margin of each cell, nats per token."""
+    return {name: float(np.mean([found[probe.id] for probe in held])) for name, held in cells.items()}
 
 
 def sagging(
-    cells: Mapping[str, float], good: Mapping[str, float], base: Mapping[str, float], limit: float
+    cells: Mapping[str, Sequence[Probe]], now: Margins, good: Margins, base: Margins, limit: float
 ) -> dict[str, str]:
-    """Cells whose mean margin lies more than `limit` nats per token below the last good state's, or the base's."""
+    """Cells whose mean margin fell by more than `limit` nats per token since the last good state, or the base.
+
+    What is asked for is held to the last good state alone: the base never knew it.
+    """
     found = {}
-    for name, margin in cells.items():
-        for whose, reference in (("the last good state's", good[name]), ("the base's", base[name])):
-            if reference - margin > limit:
-                found[name] = f"{name} sagged to {margin:+.3f} nats per token, {reference - margin:.3f} below {whose}"
+    for name, held in cells.items():
+        ids = [probe.id for probe in held]
+        for whose, reference in (("the last good state's", good), ("the base's", base)):
+            if name.endswith(ASKED) and reference is base:
+                continue
+            falls = np.array([reference[one] - now[one] for one in ids])
+            if falls.mean() > limit and _is_certain(falls):
+                mean = np.mean([now[one] for one in ids])
+                found[name] = f"{name} sagged to {mean:+.3f} nats per token, {falls.mean():.3f} below {whose}"
                 break
     return found
 
@@ -53,3 +85,12 @@ def lost(curriculum: Curriculum, now: Mapping[str, float], passed: Mapping[str, 
         if isinstance(node, ProbeNode) and margin <= node.least and passed[name] - margin > curriculum.teaching.sag:
             found[name] = f"'{name}' was passed at {passed[name]:+.3f} nats per token, and is lost at {margin:+.3f}"
     return found
+
+
+def _is_certain(falls: np.ndarray) -> bool:
+    """Whether falls lie above 0 by more than their spread explains (paired t); of too few, each fall counts."""
+    from scipy.stats import ttest_1samp
+
+    if len(falls) < FEWEST or np.ptp(falls) < 1e-9:
+        return True
+    return bool(ttest_1samp(falls, 0.0, alternative="greater").pvalue < CERTAINTY)

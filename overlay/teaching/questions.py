@@ -21,8 +21,8 @@ class Questions:
     """What is asked, and when.
 
     Attributes:
-        asked: the probe of each node that asks, by the node's id.
-        watched: what is measured at each check; the nodes' probes are among them.
+        asked: the probe of each node that asks, by the node's id; what of `watched` it is.
+        watched: what is measured at each check, each under an id of its own.
         held_out: what only the verdict sees.
         checks: what the model is asked in its own words when all is taught.
     """
@@ -31,10 +31,6 @@ class Questions:
     watched: tuple[Probe, ...]
     held_out: tuple[Probe, ...] = ()
     checks: tuple[Check, ...] = ()
-
-    def asks(self, probe: Probe) -> bool:
-        """Whether a probe is that of a node."""
-        return any(_said(probe) == _said(one) for one in self.asked.values())
 
 
 def questions(curriculum: Curriculum, folder: Path | None = None) -> tuple[Questions, list[Mistake]]:
@@ -89,7 +85,9 @@ def questions(curriculum: Curriculum, folder: Path | None = None) -> tuple[Quest
         if is_measured(text)
     ]
     checks = tuple(check for bank in banks.values() for check in bank.checks)
-    return Questions(asked, _apart(watched), _apart(held_out), checks), found
+    apart_ = _apart(watched)
+    named = {_said(probe): probe for probe in apart_}
+    return Questions({node: named[_said(one)] for node, one in asked.items()}, apart_, _apart(held_out), checks), found
 
 
 def bank_of(name: str, probes: tuple[Probe, ...]) -> ProbeBank:

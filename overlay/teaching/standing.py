@@ -58,7 +58,7 @@ class Good:
         digest: of the weights.
         steps: optimizer steps that these weights have learned for.
         visits, learned, passed: as in `Standing`, then.
-        cells: mean margin of each cell, nats per token; replay_kl: on the replay texts.
+        margins: of the watched probes by their ids, nats per token; replay_kl: on the replay texts.
     """
 
     node: str | None
@@ -67,7 +67,7 @@ class Good:
     visits: dict[str, int] = field(default_factory=dict)
     learned: dict[str, str] = field(default_factory=dict)
     passed: dict[str, float] = field(default_factory=dict)
-    cells: dict[str, float] = field(default_factory=dict)
+    margins: dict[str, float] = field(default_factory=dict)
     replay_kl: float = 0.0
 
 
@@ -87,7 +87,7 @@ class Standing:
         given_up: examples that could not be learned within the budgets.
         lesson: examples fed since the last good state.
         careful: so many examples from here on are checked one by one.
-        base_cells, base_logits: mean margins and the digest of the logits of the base alone.
+        base_margins, base_logits: margins of the watched probes, and the digest of the logits, of the base alone.
         twin: optimizer steps of the twin.
         lines: of the journal.
         seconds: that all of it took; made_at: when it began, epoch seconds.
@@ -97,7 +97,7 @@ class Standing:
 
     identity: Identity
     good: Good
-    base_cells: dict[str, float]
+    base_margins: dict[str, float]
     base_logits: str
     node: str | None
     made_at: float

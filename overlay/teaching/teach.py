@@ -16,7 +16,7 @@ from overlay.model import UNTREATED, Volatility, VolatilityGauge
 from overlay.probes import Likeness, check_generations, require_checkable, semantic_map
 from overlay.progress import Progress, SilentProgress
 from overlay.records import digest_of, storage_errors, write_record
-from overlay.teaching.check import cell_margins
+from overlay.teaching.check import means, watched_cells
 from overlay.teaching.curriculum import Curriculum
 from overlay.teaching.learned_edges import LearnedEdges
 from overlay.teaching.pupil import Blocks, Meal, Pupil
@@ -164,13 +164,14 @@ class Teaching:
     def _begin(self, pupil: Pupil, start: Mapping[str, Tensor]) -> Standing:
         questions, keeper = self._questions, self._keeper
         self._progress.step("asking the base model", None, None)
-        margins = pupil.margins(questions.watched, base=True)
-        cells = cell_margins(questions, margins, self._curriculum.teaching.least_in_cell)
+        found = pupil.margins(questions.watched, base=True)
+        margins = {probe.id: margin for probe, margin in zip(questions.watched, found, strict=True)}
+        cells = means(watched_cells(questions, self._curriculum.teaching.least_in_cell), margins)
         first = self._curriculum.start
         standing = Standing(
             identity=self._identity,
-            good=Good(first, pupil.digest(), visits={first: 1}, cells=cells),
-            base_cells=cells,
+            good=Good(first, pupil.digest(), visits={first: 1}, margins=margins),
+            base_margins=margins,
             base_logits=pupil.base_logits(),
             node=first,
             made_at=self._made_at,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from overlay.errors import AdapterError
 from overlay.probes import meets
 from overlay.progress import Progress, SilentProgress
-from overlay.teaching.check import cell_margins, lost, sagging
+from overlay.teaching.check import lost, means, sagging, watched_cells
 from overlay.teaching.curriculum import Curriculum, ExampleNode, ProbeNode
 from overlay.teaching.departure import Found, departure
 from overlay.teaching.graph import words
@@ -196,14 +196,15 @@ class Walk:
     def _check(self) -> bool:
         """Measure all cells. Within the limits the present weights are the last good ones; else they are taken back."""
         standing, settings, questions = self.standing, self._settings, self._questions
-        again = [questions.asked[name] for name in standing.passed]
-        margins = self._pupil.margins([*questions.watched, *again])
-        cells = cell_margins(questions, margins[: len(questions.watched)], settings.least_in_cell)
-        found = sagging(cells, standing.good.cells, standing.base_cells, settings.sag)
-        kept = dict(zip(standing.passed, margins[len(questions.watched) :], strict=True))
+        margins = self._margins()
+        cells = watched_cells(questions, settings.least_in_cell)
+        found = sagging(cells, margins, standing.good.margins, standing.base_margins, settings.sag)
+        kept = {name: margins[questions.asked[name].id] for name in standing.passed}
         found |= lost(self._curriculum, kept, standing.passed)
         reason = "; ".join(found.values()) or "every cell and the replay KL are within their limits"
-        self._say("checked", standing.lesson[-1], reason, cells=cells, passed=kept, sagging=sorted(found))
+        self._say(
+            "checked", standing.lesson[-1], reason, cells=means(cells, margins), passed=kept, sagging=sorted(found)
+        )
         if found:
             self._step_back(reason)
             return False
@@ -218,12 +219,17 @@ class Walk:
             visits=dict(standing.visits),
             learned=dict(standing.learned),
             passed=dict(standing.passed),
-            cells=cells,
+            margins=margins,
             replay_kl=standing.replay_kl,
         )
         standing.lesson = []
         standing.careful = max(0, standing.careful - 1)
         return True
+
+    def _margins(self) -> dict[str, float]:
+        """Margins of all watched probes by their ids, nats per token."""
+        found = self._pupil.margins(self._questions.watched)
+        return {probe.id: margin for probe, margin in zip(self._questions.watched, found, strict=True)}
 
     def _step_back(self, reason: str) -> None:
         """Back to the last good state, bit for bit; from there example by example, or the next way of feeding one.
@@ -260,7 +266,8 @@ class Walk:
         if standing.lesson and not self._check():
             return
         standing.node = standing.good.node = None
-        self._say("ended", None, reason, cells=standing.good.cells)
+        cells = watched_cells(self._questions, self._settings.least_in_cell)
+        self._say("ended", None, reason, cells=means(cells, standing.good.margins))
         self._keep()
 
     # --- keeping --------------------------------------------------------------------------------
