@@ -45,6 +45,10 @@ evidence: models
 		$(RUN)/overlay bench recall --data $$data || exit 1; $(RUN)/overlay bench folds --data $$data || exit 1; done
 	@$(RUN)/overlay run scenarios/*.yaml --arms all --out .overlay/runs/evidence
 	@for aim in spelling style; do $(RUN)/overlay map $$aim --out docs/maps/$$aim.md || exit 1; done
+	@$(RUN)/overlay teach causes_and_rules --out docs/teaching/causes_and_rules.md
+	@for name in british_spelling old_orthography misspelling terse_style causes; do \
+		$(RUN)/overlay adapters train $$name && $(RUN)/overlay adapters drift $$name --out docs/drift/$$name.svg \
+		|| exit 1; done
 	@for treatment in adapter:british_spelling adapter:terse_style axis:tenderness; do \
 		$(RUN)/overlay equivalence $$treatment --out docs/equivalence/$${treatment#*:}.md || exit 1; done
 	@$(RUN)/overlay levels tenderness --out docs/levels/tenderness.md
