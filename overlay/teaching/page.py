@@ -15,7 +15,7 @@ def teaching_page(curriculum: Curriculum, taught: Taught) -> str:
     """The whole page. All figures are those of `taught.result` and of its journal."""
     adapter, result = taught.adapter, taught.result
     parts = [f"# {curriculum.name}: {curriculum.about}", ""]
-    parts += [f"**Teaching along the graph was {result['words']}.**" if "words" in result else "No twin was fed.", ""]
+    parts += [f"**Teaching along the graph: {result['words']}.**" if "words" in result else "No twin was fed.", ""]
     parts += [
         f"Model {adapter.base_model} ({adapter.base_digest[:12]}, {adapter.dtype}), seed {adapter.seed}; adapter "
         f"`{adapter.name}`, weights {adapter.weights_sha256[:16]}.",

@@ -60,7 +60,7 @@ def test_a_curriculum_is_walked_to_an_adapter_with_a_verdict_and_a_page(
     done = overlay("toy")
     assert done.code == 0 and "the shuffled twin: " in done.out and "8 steps kept, 2 checks, 0 steps back" in done.out
     page = (home.lived / "teaching" / "toy" / "page.md").read_text()
-    assert page.startswith("# toy: everything ends in z\n\n**Teaching along the graph was ")
+    assert page.startswith("# toy: everything ends in z\n\n**Teaching along the graph: ")
     assert "| held_out_1 | " in page and "| definition / lexical / en | " in page and "| ended | " in page
     assert home.adapters.load("toy").origin == "taught"
     again = overlay("toy", "--json")
