@@ -1,9 +1,10 @@
 """The check: cells of probes that sagged, and what was passed before and is no longer.
 
-A cell sags when its mean margin falls by more than the curriculum's `sag`, and by more than the spread of its probes
-explains: a dozen probes move up and down by several times that limit whatever is learned, and a walk that steps back
-for it learns nothing. A cell's mean says what happened to a kind of knowledge; one probe of it may fall while another
-rises. So a probe that the walk has passed is asked again at each check as well.
+A cell that nobody teaches sags when its mean margin falls by more than the curriculum's `sag`, and by more than the
+spread of its probes explains: a dozen probes move up and down by several times that limit whatever is learned, and a
+walk that steps back for it learns nothing. A cell that the walk asks for sags with any such fall. A cell's mean says
+what happened to a kind of knowledge; one probe of it may fall while another rises. So a probe that the walk has passed
+is asked again at each check as well.
 """
 
 from __future__ import annotations
@@ -57,17 +58,19 @@ def sagging(
 ) -> dict[str, str]:
     """Cells whose mean margin fell by more than `limit` nats per token since the last good state, or the base.
 
-    What is asked for is held to the last good state alone: the base never knew it.
+    What is asked for is held to the last good state alone, for the base never knew it, and there every fall counts: a
+    lesson may well undo one thing that was learned and leave the others.
     """
     found = {}
     for name, held in cells.items():
-        ids = [probe.id for probe in held]
-        for whose, reference in (("the last good state's", good), ("the base's", base)):
-            if name.endswith(ASKED) and reference is base:
-                continue
-            falls = np.array([reference[one] - now[one] for one in ids])
-            if falls.mean() > limit and _is_certain(falls):
-                mean = np.mean([now[one] for one in ids])
+        is_asked = name.endswith(ASKED)
+        references = (
+            {"the last good state's": good} if is_asked else {"the last good state's": good, "the base's": base}
+        )
+        for whose, reference in references.items():
+            falls = np.array([reference[probe.id] - now[probe.id] for probe in held])
+            if falls.mean() > limit and (is_asked or _is_certain(falls)):
+                mean = np.mean([now[probe.id] for probe in held])
                 found[name] = f"{name} sagged to {mean:+.3f} nats per token, {falls.mean():.3f} below {whose}"
                 break
     return found

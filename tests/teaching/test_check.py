@@ -52,3 +52,12 @@ def test_what_is_asked_for_is_a_cell_of_its_own_that_is_held_to_the_last_good_st
     higher = {name: margin + 1.0 for name, margin in now.items()}
     assert list(sagging(cells, higher, now, {name: 9.0 for name in now}, 0.1)) == ["causality / logical / en"]
     assert "causality / logical / en, asked" in sagging(cells, now, higher, base, 0.1)
+
+
+def test_of_what_is_asked_for_one_lesson_undone_is_enough() -> None:
+    taught = probes(8, "taught")
+    questions = Questions({probe.id: probe for probe in taught}, tuple(taught))
+    good, now = fallen(taught, [2.0, 1.6, -0.1, 0.0, -0.1, 0.1, 0.0, -0.1])
+    cells = watched_cells(questions, 4)
+    assert sagging(cells, now, good, now, 0.1)
+    assert not sags([2.0, 1.6, -0.1, 0.0, -0.1, 0.1, 0.0, -0.1])
