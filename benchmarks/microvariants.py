@@ -35,7 +35,7 @@ def measure(
     count: int = COUNT,
     budget: float = BUDGET,
     ordered: int | None = None,
-    keep: Path | None = None,
+    out: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Collect, order and measure again the variants of `texts` texts from `start` on, English ones and Russian ones
@@ -48,7 +48,7 @@ def measure(
     remeasured: variants measured again; the largest mean found; how many were above the budget; the largest
         difference from what was measured first.
 
-    With `keep`, the variants are written there as JSON lines, for `remeasure` in a process of its own.
+    With `out`, the variants are written there as JSON lines, for `remeasure` in a process of its own.
     """
     progress = progress or SilentProgress()
     progress.step(f"loading {model_name}", None, None)
@@ -74,8 +74,8 @@ def measure(
             {"text": text, "variant": one.edit.text, "aligned": one.divergence.aligned, "probe": one.divergence.probe}
             for one in collection.variants
         ]
-        if keep:
-            with keep.open("a", encoding="utf-8") as file:
+        if out:
+            with out.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         again.append(remeasure(model, lines, budget))
     return {

@@ -193,6 +193,20 @@ class Home:
         """Axes written in adapters/steering, built in .overlay/axes."""
         return AxisLibrary(self.folder / "adapters" / "steering", self.lived / "axes")
 
+    def wearer(self, adapter: str) -> str:
+        """What in this home asks for an adapter, so that it can't be missing; empty if nothing does."""
+        from overlay.frames import read_frames
+
+        settings = self.settings
+        if settings.adapter and settings.adapter.name == adapter:
+            return "agent.yaml, under `adapter`,"
+        if any(one.adapter == adapter for one in settings.state.fades_in):
+            return "agent.yaml, under `state.fades_in`,"
+        if settings.modules and settings.modules.aim.partition("@")[0] == f"adapter:{adapter}":
+            return "agent.yaml, under `modules`,"
+        wanting = [one.name for one in read_frames(self.frames) if one.adapter and one.adapter.name == adapter]
+        return f"the frame '{wanting[0]}'" if wanting else ""
+
     @cached_property
     def adapters(self) -> AdapterLibrary:
         """Adapters written in adapters/lora, trained in .overlay/adapters; it remembers what it made resident."""

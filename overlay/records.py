@@ -107,6 +107,18 @@ def read_record(path: Path, kind: type[Found], what: str, next_step: str, *, for
     return parse_record(text, kind, what, next_step, format=format, at=path)
 
 
+def replace_folder(made: Path, final: Path, aside: Path) -> None:
+    """Rename a finished folder to its place. What stood there goes to `aside`, and comes back if anything strikes."""
+    try:
+        if final.exists():
+            final.rename(aside)
+        made.rename(final)
+    except BaseException:
+        if aside.exists() and not final.exists():
+            aside.rename(final)
+        raise
+
+
 def drop_unfinished(folder: Path) -> None:
     """Remove what killed writers left half-written in a folder that no other process writes to."""
     for path in folder.glob(".*.????????"):

@@ -23,6 +23,7 @@ from overlay.records import (
     digest_of,
     read_journal,
     read_record,
+    replace_folder,
     set_damage_aside,
     storage_errors,
     write_record,
@@ -269,3 +270,26 @@ def test_a_record_of_anything_else_is_refused(tmp_path: Path, text: str, says: s
 def test_equal_contents_have_equal_digests_whatever_the_order_of_their_keys() -> None:
     assert digest_of({"a": [1, "ё"], "b": None}) == digest_of({"b": None, "a": [1, "ё"]})
     assert digest_of([1, 2]) != digest_of([2, 1])
+
+
+def test_a_folder_that_is_replaced_comes_back_if_anything_strikes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final, made, aside = (tmp_path / name for name in ("final", "made", "aside"))
+    for folder in (final, made):
+        folder.mkdir()
+        (folder / "whose").write_text(folder.name)
+    rename = Path.rename
+
+    def struck(self: Path, target: Path) -> Path:
+        if self == made:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", struck)
+        with pytest.raises(KeyboardInterrupt):
+            replace_folder(made, final, aside)
+    assert (final / "whose").read_text() == "final" and not aside.exists()
+    replace_folder(made, final, aside)
+    assert (final / "whose").read_text() == "made" and not made.exists()

@@ -646,7 +646,7 @@ def test_an_adapter_is_undone_unless_agent_yaml_asks_for_it_and_its_name_is_neve
     decide(home, proposal_of(home), model, gauge)
     settings = toy_settings("unused", adapter={"name": "own_vowels_1"})
     wearing = write_settings(home.folder, settings)
-    with pytest.raises(HomeError, match=r"agent\.yaml asks for the adapter 'own_vowels_1'"):
+    with pytest.raises(HomeError, match=r"agent\.yaml, under `adapter`, asks for the adapter 'own_vowels_1'"):
         undo(wearing)
     assert undo(home).outcome == "undone" and list((home.lived / "adapters").iterdir()) == []
     more = own_texts(LETTERS["positive"], 24, 77)

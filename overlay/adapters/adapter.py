@@ -163,7 +163,7 @@ def check_adapter(
                 "may hold code",
                 f"remove this file if you know where it came from; otherwise {again}",
             )
-    adapter = _read_manifest(folder, again)
+    adapter = read_manifest(folder, again)
     if adapter.origin != "trained":
         again = f"{_VERBS[adapter.origin]} it anew"
     if model_digest is not None and adapter.base_digest != model_digest:
@@ -198,7 +198,8 @@ def _signed(path: Path, expected: str, limit: int, again: str) -> bytes:
     return content
 
 
-def _read_manifest(folder: Path, again: str) -> Adapter:
+def read_manifest(folder: Path, again: str = "train it again") -> Adapter:
+    """What a folder's manifest says, its files unread. Raises AdapterError."""
     path = folder / MANIFEST
     try:
         if path.stat().st_size > LARGEST_MANIFEST:

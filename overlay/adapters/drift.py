@@ -157,12 +157,13 @@ class DriftMap:
         return parse_record(text, cls, *_KIND, format=FORMAT)
 
 
-def default_texts(recipe: Recipe | None) -> tuple[tuple[str, str], ...]:
+def default_texts(recipe: Recipe | None, model: LanguageModel) -> tuple[tuple[str, str], ...]:
     """(group, text) pairs on which an adapter is measured: held-out texts of what it was taught, and neutral ones."""
     from overlay.model import neutral_texts
 
-    held_out = recipe.held_out[:TAUGHT] if recipe is not None else ()
-    taught = [("taught", item.prompt + item.good) for item in held_out]
+    held_out = [item.prompt + item.good for item in recipe.held_out] if recipe is not None else []
+    long_enough = [text for text in held_out if len(model.encode(Row(text=text)).tokens) >= SHORTEST]
+    taught = [("taught", text) for text in long_enough[:TAUGHT]]
     return (*taught, *(("neutral", text) for text in neutral_texts()[:NEUTRAL]))
 
 
@@ -371,7 +372,7 @@ def adapter_drift(
         found = measure_drift(
             model,
             worn,
-            given or default_texts(library.recipe(name) if adapter.origin == "trained" else None),
+            given or default_texts(library.recipe(name) if adapter.origin == "trained" else None, model),
             name=name,
             weights_sha256=adapter.weights_sha256,
             progress=progress,

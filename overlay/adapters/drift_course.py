@@ -31,7 +31,7 @@ class DriftCourse:
     """
 
     def __init__(self, model: LanguageModel, recipe: Recipe, checkpoint: Path, reached: int | None = None) -> None:
-        texts = default_texts(recipe)
+        texts = default_texts(recipe, model)
         groups = [[text for name, text in texts if name == group] for group in ("taught", "neutral")]
         self._model = model
         self._watch = DriftWatch(model, [text for group in groups for text in group[:WATCHED]])

@@ -14,6 +14,7 @@ from overlay.adapters.lora_files import (
     KNOWN_SETTINGS,
     LARGEST_CONFIG,
     LARGEST_WEIGHTS,
+    NO_LAYERS,
     TOKEN_ROWS,
     WEIGHTS,
     base_shapes,
@@ -73,7 +74,12 @@ def import_adapter(
     return library.add(
         model,
         chosen,
-        {**config, "target_modules": sorted(layers), "base_model_name_or_path": model.name, "inference_mode": True},
+        {
+            **config,
+            "target_modules": sorted(layers) or NO_LAYERS,
+            "base_model_name_or_path": model.name,
+            "inference_mode": True,
+        },
         weights,
         aim=f"Imported from {source}.",
         origin="imported",
@@ -88,7 +94,10 @@ def locate(source: str) -> Path:
     Raises:
         AdapterError: it is no folder and no hub id. ModelUnavailable: it can't be downloaded.
     """
-    folder = Path(source).expanduser()
+    try:
+        folder = Path(source).expanduser()
+    except RuntimeError as error:
+        raise AdapterError(f"'{source}' means no folder: {error}", "name a folder, or OWNER/NAME of a hub") from None
     if folder.is_dir():
         return folder
     if folder.exists() or not _HUB_ID.fullmatch(source):
@@ -102,7 +111,7 @@ def export_adapter(adapter: Adapter, folder: Path) -> None:
     `adapter` is one that the library loaded, and so checked.
 
     Raises:
-        AdapterError: there is something at `folder` already.
+        AdapterError: there is something at `folder` already, or no folder can be made there.
     """
     from peft import LoraConfig
 
@@ -112,7 +121,10 @@ def export_adapter(adapter: Adapter, folder: Path) -> None:
     settings = {key: value for key, value in config.items() if key not in ("peft_type", "peft_version")}
     written = LoraConfig(**{**settings, "base_model_name_or_path": adapter.base_model, "inference_mode": True})
     with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (NotADirectoryError, FileExistsError) as error:
+            raise AdapterError(f"{folder} can't be made: {error.strerror}", "name another folder") from None
         written.save_pretrained(str(folder))
         write_record(folder / WEIGHTS, (adapter.folder / WEIGHTS).read_bytes())
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from overlay.adapters.adapter import MANIFEST, Adapter, Notes, Origin, check_adapter, stale
+from overlay.adapters.adapter import MANIFEST, Adapter, Notes, Origin, check_adapter, file_digest, stale
 from overlay.adapters.lora_files import CONFIG, WEIGHTS, base_shapes
 from overlay.adapters.recipe import NAME_PATTERN, Recipe, read_recipe
 from overlay.errors import AdapterError, ArgumentError, DocumentError, OverlayError
@@ -174,12 +174,11 @@ class AdapterLibrary:
                 written = json.dumps(dict(config), indent=2).encode()
                 write_record(made / CONFIG, written)
                 write_record(made / WEIGHTS, weights)
+                model.attach(name, made)
                 try:
-                    model.attach(name, made)
                     cost = VolatilityGauge(model).measure(Intervention(adapters=(AdapterUse(name),)))
                 finally:
-                    if name in model.adapters:
-                        model.detach(name)
+                    model.detach(name)
                 adapter = Adapter(
                     name=name,
                     folder=self._built / name,
@@ -265,6 +264,8 @@ class AdapterLibrary:
             return
         try:
             model.attach(name, adapter.folder)
+            if file_digest(adapter.folder / WEIGHTS) != adapter.weights_sha256:
+                raise AdapterError(f"{adapter.folder} was replaced while it was loaded", "load it again")
             resident[name] = adapter.weights_sha256
             yield worn
         finally:
@@ -297,5 +298,6 @@ def check_name(name: str) -> None:
     """Raise ArgumentError for what can't be the name of an adapter, and so of its folder."""
     if not re.fullmatch(NAME_PATTERN, name):
         raise ArgumentError(
-            f"'{name}' can't be the name of an adapter", "use a-z, 0-9 and _, and a letter at the start"
+            f"'{name}' can't be the name of an adapter",
+            "use a-z, 0-9 and _, a letter first, 64 at most",
         )

@@ -6,7 +6,6 @@ side are that sum. (PEFT calls this `cat`; its default, `svd`, cuts the sum back
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +32,10 @@ _PAIRS = {"lora_A.weight": "lora_B.weight", "lora_embedding_A": "lora_embedding_
 """The factor that is stacked row by row, and the one that is stacked column by column."""
 
 
+LARGEST_WEIGHT = 100
+"""Of a part in a mixture, either way; beyond it numbers run over."""
+
+
 def mixture(parts: Mapping[str, float]) -> Intervention:
     """What a row wears to be under several attached adapters at once, each at its weight."""
     return Intervention(adapters=tuple(AdapterUse(name, weight) for name, weight in parts.items()))
@@ -53,15 +56,19 @@ def mix(library: AdapterLibrary, model: LanguageModel, parts: Mapping[str, float
     if len(parts) < 2:
         raise ArgumentError("a mixture of fewer than two adapters", "name two or more, such as one=0.5 other=0.5")
     for part, weight in parts.items():
-        if not math.isfinite(weight) or not weight:
-            raise ArgumentError(f"the weight of '{part}' is {weight:g}", "give a finite number other than 0")
+        if not 0 < abs(weight) <= LARGEST_WEIGHT:
+            raise ArgumentError(
+                f"the weight of '{part}' is {weight:g}",
+                f"give a number from -{LARGEST_WEIGHT} to {LARGEST_WEIGHT} other than 0",
+            )
     library.require_free(name)
     shapes = base_shapes(model.module)
     adapters = {part: library.load(part, model.digest, shapes) for part in parts}
     factors: dict[str, list[Tensor]] = {}
-    config: dict[str, Any] = {}
+    is_turned = False
     for part, adapter in adapters.items():
         config = _add(factors, adapter, parts[part])
+        is_turned = is_turned or bool(config.get("fan_in_fan_out", False))
     weights = {key: _joined(key, found) for key, found in factors.items()}
     ranks = {_layer(key): int(tensor.shape[0]) for key, tensor in weights.items() if _part(key) in _PAIRS}
     highest = max(ranks.values())
@@ -81,7 +88,7 @@ def mix(library: AdapterLibrary, model: LanguageModel, parts: Mapping[str, float
         "alpha_pattern": smaller,
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": bool(config.get("fan_in_fan_out", False)),
+        "fan_in_fan_out": is_turned,
         "target_modules": sorted(ranks),
     }
     return library.add(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -27,7 +27,7 @@ from overlay.documents import Document, MistakeAt, read_document
 from overlay.errors import ArgumentError, DocumentError
 from overlay.records import digest_of
 
-NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
+NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 
 OVERRIDES = ("blocks", "steps", "seed")
 """What may be set otherwise for one training, beside the recipe."""
@@ -233,11 +233,14 @@ class Recipe(Document):
     @classmethod
     def _held_out_is_not_trained_on(cls, held_out: tuple[HeldOut, ...], info: ValidationInfo) -> tuple[HeldOut, ...]:
         trained = [example.prompt + example.target for example in info.data.get("examples", ())]
-        for item in held_out:
-            for option in (item.good, item.bad):
-                if any(text.startswith(item.prompt + option) for text in trained):
-                    raise ValueError(f"{item.prompt + option!r} is trained on as well: it can't measure anything")
+        _require_unseen(held_out, trained)
         return held_out
+
+    @field_validator("replay")
+    @classmethod
+    def _replay_holds_nothing_held_out(cls, replay: tuple[Text, ...], info: ValidationInfo) -> tuple[Text, ...]:
+        _require_unseen(info.data.get("held_out", ()), replay)
+        return replay
 
     @property
     def digest(self) -> str:
@@ -277,3 +280,11 @@ def read_recipe(path: Path) -> Recipe:
         return read_document(path, Recipe)
     finally:
         _FOLDER.reset(folder)
+
+
+def _require_unseen(held_out: Iterable[HeldOut], trained: Iterable[str]) -> None:
+    """Raise ValueError where a text that is trained on says what is held out."""
+    for item in held_out:
+        for option in (item.good, item.bad):
+            if any(item.prompt + option in text for text in trained):
+                raise ValueError(f"{item.prompt + option!r} is trained on as well: it can't measure anything")

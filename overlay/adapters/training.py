@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from overlay.adapters.adapter import MANIFEST, Adapter, example_digest
+from overlay.adapters.adapter import MANIFEST, Adapter, example_digest, read_manifest
 from overlay.adapters.checkpoint import Identity, checkpoint_folder, drop_checkpoint, read_checkpoint
 from overlay.adapters.descent import IN_TRAINING, Descent
 from overlay.adapters.drift import default_texts, measure_drift, store_drift
@@ -27,7 +27,7 @@ from overlay.errors import AdapterError, ArgumentError
 from overlay.model import NOTHING, AdapterUse, Intervention, LanguageModel, Treatment, VolatilityGauge, neutral_texts
 from overlay.probes import margins
 from overlay.progress import Progress
-from overlay.records import storage_errors, write_record
+from overlay.records import replace_folder, storage_errors, write_record
 
 
 @torch.random.fork_rng()
@@ -100,7 +100,7 @@ def train(
     final = folder / recipe.name
     if state is None:
         drop_checkpoint(descent.checkpoint)
-    if ended == "interrupted" and (state is None or final.exists()):
+    if ended == "interrupted" and (state is None or _is_finished(final, recipe)):
         raise KeyboardInterrupt
     if state is None:
         raise AdapterError(
@@ -121,7 +121,7 @@ def train(
                 volatility = VolatilityGauge(model).measure(worn)
                 after = held_out_accuracy(model, effective.held_out, worn)
                 if course is not None:
-                    texts = default_texts(effective)
+                    texts = default_texts(effective, model)
                     drift = measure_drift(
                         model, worn, texts, name=recipe.name, weights_sha256=weights_sha256, progress=progress
                     )
@@ -154,13 +154,22 @@ def train(
                 overrides=given,
             )
             write_record(made / MANIFEST, adapter.manifest())
-            if final.exists():
-                final.rename(Path(place) / "replaced")
-            made.rename(final)
+            replace_folder(made, final, Path(place) / "replaced")
     if ended == "interrupted":
         raise KeyboardInterrupt
     drop_checkpoint(descent.checkpoint)
     return adapter
+
+
+def _is_finished(folder: Path, recipe: Recipe) -> bool:
+    """Whether a folder holds an adapter that a half-trained one must not replace: any but an earlier half of it."""
+    if not folder.exists():
+        return False
+    try:
+        known = read_manifest(folder)
+    except AdapterError:
+        return True
+    return not (known.ended == "interrupted" and known.recipe_digest == recipe.digest)
 
 
 def held_out_accuracy(model: LanguageModel, choices: Sequence[HeldOut], intervention: Intervention = NOTHING) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import sys
 from contextlib import suppress
@@ -121,7 +122,14 @@ def adapters_train(
     except KeyboardInterrupt:
         stopped = _begun(built, name)
         if stopped is not None:
-            options = "".join(f" --{key} {_option(value)}" for key, value in stopped.overrides.items())
+            again: dict[str, Any] = dict(stopped.overrides)
+            if drift_every is not None:
+                again["drift-every"] = drift_every
+            if dtype != "auto":
+                again["dtype"] = dtype
+            if home != HERE:
+                again["home"] = home
+            options = "".join(f" --{key} {shlex.quote(_option(value))}" for key, value in again.items())
             print(
                 f"{name}: stopped after step {stopped.step}; to go on: overlay adapters train {name} --resume{options}",
                 file=sys.stderr,
@@ -257,11 +265,8 @@ def adapters_remove(
 
     opened = Home.open(home)
     opened.adapters.require(name)
-    settings = opened.settings
-    if name in {settings.adapter.name if settings.adapter else "", *(one.adapter for one in settings.state.fades_in)}:
-        raise HomeError(
-            f"agent.yaml asks for the adapter '{name}'", "take it out of `adapter` and `state.fades_in` first"
-        )
+    if wearer := opened.wearer(name):
+        raise HomeError(f"{wearer} asks for the adapter '{name}'", "take it out there first")
     built = opened.adapters.built / name
     if (built / "curriculum.json").is_file():
         raise AdapterError(f"'{name}' is an adapter that the agent trained itself", "run `overlay reprogram undo`")

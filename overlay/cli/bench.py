@@ -63,7 +63,11 @@ def bench(
         typer.Option(help="For recall and folds: a file of LoCoMo or MuSiQue; both beside the sources if not given."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="For anchoring: draw the curve into this file, a .png or .svg.")
+        Path | None,
+        typer.Option(
+            help="For anchoring: draw the curve into this file, a .png or .svg. "
+            "For microvariants: keep them in this file, as JSON lines."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

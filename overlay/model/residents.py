@@ -115,16 +115,16 @@ class ResidentAdapters:
                     self._peft.add_adapter(own, config)
             self._module.eval()
             self._settle_in(name, None, uuid.uuid4().hex)
+            return {
+                f"base_model.model.{place.replace(f'.{own}', '', 1)}": weight
+                for place, weight in self._module.named_parameters()
+                if own in place.split(".")
+            }
         except BaseException as error:
             self._take_off_failed(name)
             if not isinstance(error, Exception) or isinstance(error, AdapterError):
                 raise
             raise AdapterError(f"no adapter can be laid beside this model: {_reason(error)}") from error
-        return {
-            f"base_model.model.{place.replace(f'.{own}', '', 1)}": weight
-            for place, weight in self._module.named_parameters()
-            if own in place.split(".")
-        }
 
     @contextlib.contextmanager
     def learning(self, name: str) -> Iterator[None]:

@@ -138,13 +138,9 @@ def adapter_failures(before: Mapping[str, Any], after: Mapping[str, Any], allowe
 
 
 def require_not_worn(home: Home, name: str) -> None:
-    """Raise HomeError where agent.yaml asks for an adapter."""
-    worn = home.settings.adapter
-    asked = {worn.name if worn else "", *(one.adapter for one in home.settings.state.fades_in)}
-    if name in asked:
-        raise HomeError(
-            f"agent.yaml asks for the adapter '{name}'", "take it out of `adapter` and `state.fades_in` first"
-        )
+    """Raise HomeError where something in the home asks for an adapter."""
+    if wearer := home.wearer(name):
+        raise HomeError(f"{wearer} asks for the adapter '{name}'", "take it out there first")
 
 
 def _free_name(home: Home, axis: str) -> str:

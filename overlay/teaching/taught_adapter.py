@@ -9,7 +9,7 @@ from pathlib import Path
 from overlay.adapters import Adapter, AdapterLibrary, example_digest
 from overlay.errors import AdapterError
 from overlay.model import Volatility
-from overlay.records import storage_errors, write_record
+from overlay.records import replace_folder, storage_errors, write_record
 from overlay.teaching.curriculum import Curriculum
 from overlay.teaching.pupil import Pupil
 from overlay.teaching.standing import Standing
@@ -78,9 +78,7 @@ def save_taught(
                 examples=tuple(example_digest(one.example()) for one in learned),
             )
             write_record(made / MANIFEST, adapter.manifest())
-            if final.exists():
-                final.rename(Path(place) / "replaced")
-            made.rename(final)
+            replace_folder(made, final, Path(place) / "replaced")
     return adapter
 
 

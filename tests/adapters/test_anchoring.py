@@ -79,13 +79,13 @@ def test_margins_are_the_cosines_of_the_definition() -> None:
 
 
 def test_intervals_hold_the_true_margin_about_as_often_as_they_say() -> None:
-    """Random vectors have none; over seeds, about one interval in twenty may miss 0."""
+    """Random vectors have none; over seeds, at most about one interval in twenty may miss 0."""
     missed = 0
     for seed in range(60):
         for which in (0, 1):
             block = bootstrap_mean(pairwise_margins(vectors(0.0, seed=seed, templates=20), which, range(2, 6)), 400)[0]
             missed += not block.low <= 0 <= block.high
-    assert missed <= 18
+    assert missed <= 12
 
 
 def test_a_words_vector_is_the_mean_over_its_tokens_behind_the_template(tiny_llama: Any) -> None:

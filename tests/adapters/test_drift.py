@@ -27,7 +27,7 @@ from overlay.adapters.drift_plot import draw_drift, drift_table
 from overlay.adapters.feeding import Diet, feed
 from overlay.adapters.paraphrases import PARAPHRASES
 from overlay.errors import ArgumentError, DocumentError, RecordDamaged
-from overlay.model import NOTHING, Dose, Intervention, Positions, Row, VolatilityGauge
+from overlay.model import NOTHING, Dose, Intervention, LanguageModel, Positions, Row, VolatilityGauge
 
 pytest_plugins = ["tiny_home"]
 
@@ -253,7 +253,8 @@ def test_an_adapters_map_is_kept_beside_it_until_it_is_trained_anew(home: Any) -
     found = adapter_drift(library, "ends_in_z", model_name, dtype="float32")
     assert found.weights_sha256 == adapter.weights_sha256
     assert {one.group for one in found.texts} == {"taught", "neutral"}
-    assert [(one.group, one.text) for one in found.texts] == list(default_texts(library.recipe("ends_in_z")))
+    texts = default_texts(library.recipe("ends_in_z"), LanguageModel.load(model_name, dtype="float32"))
+    assert [(one.group, one.text) for one in found.texts] == list(texts)
     assert found.multiples("hidden").max() > 0.01
     assert library.load("ends_in_z") == adapter
     # Kept: no model is needed to see it again.

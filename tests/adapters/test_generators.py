@@ -160,3 +160,9 @@ WORDS = """
 garden winter doctor letter window simple yellow people mother village bottle answer thunder orange farmer castle candle
 silver pocket bridge summer butter travel forest market ribbon copper kitchen blanket station
 """
+
+
+def test_the_choice_keeps_its_blank_where_a_sign_stands_before_the_last_word() -> None:
+    generator = BritishSpelling(texts=("The colour of it is gray.",), held_out=("It was not shame, flavor.",))
+    (choice,) = generator.choices(0)
+    assert (choice.prompt, choice.good, choice.bad) == ("It was not shame,", " flavour.", " flavor.")

@@ -103,6 +103,9 @@ def test_stock_recipes_measure_on_nothing_that_they_train_on(path: Path) -> None
     recipe = read_recipe(path)
     assert recipe.name == path.parent.name
     assert not set(recipe.replay) & set(neutral_texts())
+    seen = [*(one.prompt + one.target for one in recipe.examples), *recipe.replay]
+    held_out = [one.prompt + option for one in recipe.held_out for option in (one.good, one.bad)]
+    assert held_out and not [text for text in held_out if any(text in one for one in seen)]
 
 
 def test_held_out_words_of_british_spelling_stand_in_no_training_text() -> None:

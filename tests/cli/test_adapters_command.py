@@ -203,8 +203,23 @@ def test_an_adapter_that_the_agent_wears_is_not_removed(overlay: Command, home: 
     settings = home.folder / "agent.yaml"
     settings.write_text(settings.read_text() + "adapter: {name: ends_in_z}\n")
     done = overlay("remove", "ends_in_z", "--recipe", "--yes")
-    assert done.code != 0 and "agent.yaml asks for the adapter" in done.told
+    assert done.code != 0 and "agent.yaml, under `adapter`, asks for the adapter" in done.told
     assert (home.folder / "adapters" / "lora" / "ends_in_z").is_dir()
+
+
+def test_an_adapter_that_a_frame_or_a_module_asks_for_is_not_removed(overlay: Command, home: Home) -> None:
+    settings = home.folder / "agent.yaml"
+    plain = settings.read_text()
+    settings.write_text(plain + "modules: {aim: adapter:ends_in_z@1}\n")
+    assert "under `modules`, asks for the adapter" in overlay("remove", "ends_in_z", "--recipe", "--yes").told
+    settings.write_text(plain)
+    home.frames.mkdir(parents=True, exist_ok=True)
+    (home.frames / "zed.yaml").write_text(
+        "name: zed\ndescription: Looks for the end.\ncues: [That is the end of it.]\nadapter: {name: ends_in_z}\n"
+    )
+    told = overlay("remove", "ends_in_z", "--recipe", "--yes").told
+    (home.frames / "zed.yaml").unlink()
+    assert "the frame 'zed' asks for the adapter" in told
 
 
 def test_the_schema_is_written_where_it_is_asked_for(overlay: Command, tmp_path: Path) -> None:

@@ -129,7 +129,9 @@ class Generator(Document, ABC):
         # Only the last word is the choice: what precedes it stands in the prompt as it was written.
         reached, before = 0, 0
         for piece in pieces:
-            if reached >= last.start():
+            if reached + len(piece.written) > last.start():
+                # A gap such as ", " may begin before the option does; it is written as it is wanted.
+                before += last.start() - reached
                 break
             reached += len(piece.written)
             before += len(piece.wanted)

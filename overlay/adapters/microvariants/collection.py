@@ -83,7 +83,7 @@ def collect(
     Raises:
         ArgumentError: the text is empty, or budget or count isn't above 0.
     """
-    if not text.strip() or budget <= 0 or count < 1:
+    if not text.strip() or not budget > 0 or count < 1:
         raise ArgumentError(
             f"{count} variants within {budget} nats of {text[:40]!r}",
             "give some text, and a budget and a count above 0",
