@@ -19,7 +19,7 @@ from overlay.adapters.safe_zone import zone_share
 
 if TYPE_CHECKING:
     from overlay.adapters.batch_order import BatchOrder
-    from overlay.adapters.drift import DriftMap, adapter_drift, measure_drift
+    from overlay.adapters.drift import DriftMap, adapter_drift, measure_drift, variant_drift
     from overlay.adapters.exchange import export_adapter, import_adapter
     from overlay.adapters.fitting import Fitting, StepLosses
     from overlay.adapters.mixture import mix, mixture
@@ -57,6 +57,7 @@ __all__ = [
     "target_layers",
     "token_ids",
     "train",
+    "variant_drift",
     "zone_share",
 ]
 
@@ -65,6 +66,7 @@ _NEED_TORCH = {
     "DriftMap": "drift",
     "adapter_drift": "drift",
     "measure_drift": "drift",
+    "variant_drift": "drift",
     "Fitting": "fitting",
     "StepLosses": "fitting",
     "Sequence": "sequences",

@@ -199,6 +199,31 @@ def measure_drift(
     return DriftMap(name, model.name, model.digest, weights_sha256, tuple(found), floor, len(PARAPHRASES))
 
 
+def variant_drift(
+    model: LanguageModel, text: str, variants: Sequence[tuple[str, str]], progress: Progress | None = None
+) -> DriftMap:
+    """How far (kind, variant) pairs of a text move the unchanged model from it, with the floor of this model.
+
+    A variant that shares fewer than three tokens with the text beside the first can't be compared, and is left out.
+
+    Raises:
+        ArgumentError: none is left. InterventionError: the model's attention can't be read.
+    """
+    found: list[TextDrift] = []
+    for place, (kind, variant) in enumerate(sorted(variants, key=lambda pair: pair[0])):
+        if progress:
+            progress.step("measuring the drift of variants", place, len(variants))
+        try:
+            (drift,) = text_drift(model, [(text, variant)])
+        except ArgumentError:
+            continue
+        found.append(TextDrift(kind, variant, drift))
+    if not found:
+        raise ArgumentError(f"no variant of {text[:40]!r} can be compared with it", "give a longer text")
+    floor = paraphrase_floor(model, progress=progress)
+    return DriftMap(f"variants of '{text[:40]}'", model.name, model.digest, "", tuple(found), floor, len(PARAPHRASES))
+
+
 def paraphrase_floor(
     model: LanguageModel,
     pairs: Sequence[tuple[str, str]] = PARAPHRASES,

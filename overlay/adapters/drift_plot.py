@@ -23,6 +23,9 @@ LABELS: dict[BlockMeasure, str] = {
     "geometry": "Geometry (1 - linear CKA)",
 }
 
+MOST_BESIDE = 3
+"""Groups whose names stand below a panel as they are; the names of more are turned."""
+
 SHOWN = 44
 """Characters of a text that a table shows."""
 
@@ -137,7 +140,10 @@ def _name_groups(axes: Any, found: DriftMap) -> None:
             axes.axvline(start - 0.5, color="white", linewidth=2)
         ticks.append((start + stop - 1) / 2)
         names.append(f"{groups[start]}\n{start + 1} to {stop}" if stop - start > 1 else f"{groups[start]}\n{stop}")
-    axes.set_xticks(ticks, names)
+    if len(names) > MOST_BESIDE:
+        axes.set_xticks(ticks, [name.partition("\n")[0] for name in names], rotation=90, fontsize=8)
+    else:
+        axes.set_xticks(ticks, names)
     axes.tick_params(axis="x", length=0)
 
 

@@ -10,12 +10,13 @@ import typer
 
 from overlay.cli.adapters import app
 from overlay.cli.console import HERE, DTypeOption, HomeOption, JsonOption, console_progress, new_table, print_table
+from overlay.cli.written_files import require_writable
 
 
 @app.command(
     "variants",
     epilog='Examples: overlay adapters variants "The bridge was closed for three weeks." --count 20 · '
-    "overlay adapters variants note.txt --in-order --json",
+    "overlay adapters variants note.txt --in-order --json · overlay adapters variants note.txt --drift drift.svg",
 )
 def adapters_variants(
     text: Annotated[str, typer.Argument(metavar="TEXT|FILE", help="The text, or a file that holds it.")],
@@ -26,15 +27,28 @@ def adapters_variants(
     in_order: Annotated[
         bool, typer.Option("--in-order", help="In the order of feeding, with the jump from one to the next.")
     ] = False,
+    drift: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Draw, block by block, how far each moves the model, into this file, .png or .svg."
+        ),
+    ] = None,
     home: HomeOption = HERE,
     dtype: DTypeOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Find variants of a text that stay within a volatility budget of it, and show what each one costs."""
+    from overlay.adapters import variant_drift
+    from overlay.adapters.drift_plot import draw_drift
     from overlay.adapters.microvariants import BUDGET, arrange, collect
     from overlay.home import Home
     from overlay.model import LanguageModel
+    from overlay.plots import format_of
+    from overlay.records import write_record
 
+    file_format = format_of(drift) if drift is not None else None
+    if drift is not None:
+        require_writable(drift)
     written = _written(text)
     opened = Home.open(home)
     with console_progress() as progress:
@@ -42,6 +56,9 @@ def adapters_variants(
         progress.step("measuring variants", None, None)
         collection = collect(model, written, budget=BUDGET if budget is None else budget, count=count)
         order = arrange(model, collection) if in_order else None
+        if drift is not None and file_format is not None:
+            pairs = [(one.edit.kind.replace("_", " "), one.edit.text) for one in collection.variants]
+            write_record(drift, draw_drift(variant_drift(model, written, pairs, progress), file_format))
     steps = (
         [(step.variant, step.jump) for step in order.steps] if order else [(one, None) for one in collection.variants]
     )
@@ -73,6 +90,8 @@ def adapters_variants(
         table.add_row(str(row["kind"]), _plain(str(row["text"])), str(row["edited_tokens"]), *numbers)
     print_table(table)
     print(f"{len(collection.variants)} variants within {collection.budget:g} nats per token")
+    if drift is not None:
+        print(drift)
     if order and order.left_out:
         print(f"{len(order.left_out)} more can't be reached by jumps within the budget")
 

@@ -22,6 +22,7 @@ from overlay.adapters.drift import (
     record_traces,
     stored_drift,
     text_drift,
+    variant_drift,
 )
 from overlay.adapters.drift_plot import draw_drift, drift_table
 from overlay.adapters.feeding import Diet, feed
@@ -304,3 +305,17 @@ def test_the_command_shows_and_draws_a_map(home: Any, tmp_path: Path) -> None:
     assert out.read_bytes().startswith(b"\x89PNG")
     printed = CliRunner().invoke(app, [*arguments, "--json"])
     assert DriftMap.from_json(printed.stdout).to_json() == found.to_json()
+
+
+def test_variants_drift_by_kind_and_the_text_itself_not_at_all(tiny_llama: Any) -> None:
+    text = "one two three four five"
+    ordered = [("order", "two one three four five"), ("order", "one two three four six")]
+    variants = [ordered[0], ("itself", text), ("other", "#"), ordered[1]]
+    found = variant_drift(tiny_llama, text, variants)
+    assert [(one.group, one.text) for one in found.texts] == [
+        ("itself", text),
+        *ordered,
+    ]
+    assert found.multiples("hidden")[:, 0].max() < 1e-4 < found.multiples("hidden")[:, 1].max()
+    with pytest.raises(ArgumentError, match="no variant"):
+        variant_drift(tiny_llama, text, [("other", "#")])

@@ -56,3 +56,15 @@ def test_the_table_shows_texts_as_they_are(overlay: Command, home: Path) -> None
 def test_a_budget_of_nothing_is_refused(overlay: Command, home: Path) -> None:
     done = overlay(TEXT, "--budget", 0, "--home", home)
     assert done.code == 2 and "above 0" in done.told
+
+
+def test_the_drift_of_each_variant_is_drawn_or_refused_before_anything_is_measured(
+    overlay: Command, home: Path, tmp_path: Path
+) -> None:
+    words = (TEXT, "--count", 6, "--budget", 0.01, "--home", home, "--dtype", "float32")
+    done = overlay(*words, "--drift", tmp_path / "drift.svg")
+    assert done.code == 0 and "drift.svg" in done.words
+    drawn = (tmp_path / "drift.svg").read_text()
+    assert drawn.startswith("<?xml") and len(drawn) > 10_000
+    refused = overlay(*words, "--drift", tmp_path / "drift.txt")
+    assert refused.code != 0 and ".png" in refused.told and "measuring" not in refused.told
