@@ -49,6 +49,8 @@ evidence: models
 	@for name in british_spelling old_orthography misspelling terse_style causes; do \
 		$(RUN)/overlay adapters train $$name && $(RUN)/overlay adapters drift $$name --out docs/drift/$$name.svg \
 		|| exit 1; done
+	@$(RUN)/overlay adapters variants "The bridge was closed for three weeks after the flood, and the ferry was full every day." \
+		--count 40 --drift docs/drift/variants.svg
 	@for treatment in adapter:british_spelling adapter:terse_style axis:tenderness; do \
 		$(RUN)/overlay equivalence $$treatment --out docs/equivalence/$${treatment#*:}.md || exit 1; done
 	@$(RUN)/overlay levels tenderness --out docs/levels/tenderness.md
