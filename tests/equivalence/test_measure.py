@@ -64,7 +64,7 @@ def test_divergences_are_those_of_the_distributions_position_by_position(
 def test_samples_come_from_the_treated_model_and_differ_between_draws(tiny_llama: Any) -> None:
     aim = target(tiny_llama, spoken(), draws=3)
     again = target(tiny_llama, spoken(), draws=3)
-    assert aim.samples == again.samples and aim.digest == again.digest
+    assert aim.samples == again.samples
     drawn = [tuple(one.tokens for one in aim.of(range(6), [draw])) for draw in range(3)]
     assert len(set(drawn)) == 3
 
