@@ -193,8 +193,13 @@ class Home:
         """Axes written in adapters/steering, built in .overlay/axes."""
         return AxisLibrary(self.folder / "adapters" / "steering", self.lived / "axes")
 
-    def wearer(self, adapter: str) -> str:
-        """What in this home asks for an adapter, so that it can't be missing; empty if nothing does."""
+    def require_unworn(self, adapter: str) -> None:
+        """Raise HomeError where something in this home asks for an adapter, so that it can't be missing."""
+        if wearer := self._wearer(adapter):
+            raise HomeError(f"{wearer} asks for the adapter '{adapter}'", "take it out there first")
+
+    def _wearer(self, adapter: str) -> str:
+        """What asks for an adapter; empty if nothing does."""
         from overlay.frames import read_frames
 
         settings = self.settings

@@ -260,13 +260,12 @@ def adapters_remove(
 ) -> None:
     """Remove a trained adapter, and an interrupted training of it; its recipe stays unless --recipe is given."""
     from overlay.adapters.checkpoint import checkpoint_folder, drop_checkpoint
-    from overlay.errors import AdapterError, HomeError
+    from overlay.errors import AdapterError
     from overlay.home import Home
 
     opened = Home.open(home)
     opened.adapters.require(name)
-    if wearer := opened.wearer(name):
-        raise HomeError(f"{wearer} asks for the adapter '{name}'", "take it out there first")
+    opened.require_unworn(name)
     built = opened.adapters.built / name
     if (built / "curriculum.json").is_file():
         raise AdapterError(f"'{name}' is an adapter that the agent trained itself", "run `overlay reprogram undo`")

@@ -14,7 +14,7 @@ from typing import Any
 
 from overlay.adapters import AdapterLibrary
 from overlay.axes import Reading, distinct, is_coherent, repeated, text_parts
-from overlay.errors import AdapterError, HomeError
+from overlay.errors import AdapterError
 from overlay.home import Home
 from overlay.model import Intervention, Row, Sampling
 from overlay.records import write_record
@@ -135,12 +135,6 @@ def adapter_failures(before: Mapping[str, Any], after: Mapping[str, Any], allowe
             f"{diversity}"
         )
     return reasons
-
-
-def require_not_worn(home: Home, name: str) -> None:
-    """Raise HomeError where something in the home asks for an adapter."""
-    if wearer := home.wearer(name):
-        raise HomeError(f"{wearer} asks for the adapter '{name}'", "take it out there first")
 
 
 def _free_name(home: Home, axis: str) -> str:

@@ -14,7 +14,7 @@ from overlay.inner import read_history
 from overlay.memory import WriterLock
 from overlay.progress import Progress, SilentProgress
 from overlay.records import write_record
-from overlay.reprogramming.adapter_training import require_not_worn, trained_adapter
+from overlay.reprogramming.adapter_training import trained_adapter
 from overlay.reprogramming.axis_growth import grown_axis, kept_axis
 from overlay.reprogramming.decision import (
     Decision,
@@ -136,7 +136,7 @@ def undo(home: Home, now: float | None = None) -> Decision:
         if last.writes == "axis":
             content = kept_axis(home, last)
         else:
-            require_not_worn(home, last.name)
+            home.require_unworn(last.name)
         decision = Decision(
             number=len(log) + 1,
             time=now,

@@ -64,9 +64,7 @@ def sagging(
     found = {}
     for name, held in cells.items():
         is_asked = name.endswith(ASKED)
-        references = (
-            {"the last good state's": good} if is_asked else {"the last good state's": good, "the base's": base}
-        )
+        references = {"the last good state's": good} | ({} if is_asked else {"the base's": base})
         for whose, reference in references.items():
             falls = np.array([reference[probe.id] - now[probe.id] for probe in held])
             if falls.mean() > limit and (is_asked or _is_certain(falls)):

@@ -162,6 +162,10 @@ class Pupil:
         self.model.prefixes.clear()
         return [float(one) for one in margins(self.model, probes, UNTREATED if base else self.treatment)]
 
+    def margins_by_id(self, probes: Sequence[Probe], *, base: bool = False) -> dict[str, float]:
+        """The same by the probes' ids, each of which is one probe's."""
+        return {probe.id: one for probe, one in zip(probes, self.margins(probes, base=base), strict=True)}
+
     def says(self, prompt: str) -> str:
         """What the model goes on with in its own words, the likeliest token each time."""
         self.model.prefixes.clear()

@@ -85,9 +85,10 @@ def questions(curriculum: Curriculum, folder: Path | None = None) -> tuple[Quest
         if is_measured(text)
     ]
     checks = tuple(check for bank in banks.values() for check in bank.checks)
-    apart_ = _apart(watched)
-    named = {_said(probe): probe for probe in apart_}
-    return Questions({node: named[_said(one)] for node, one in asked.items()}, apart_, _apart(held_out), checks), found
+    each = _apart(watched)
+    named = {_said(probe): probe for probe in each}
+    asked = {node: named[_said(one)] for node, one in asked.items()}
+    return Questions(asked, each, _apart(held_out), checks), found
 
 
 def bank_of(name: str, probes: tuple[Probe, ...]) -> ProbeBank:

@@ -164,8 +164,7 @@ class Teaching:
     def _begin(self, pupil: Pupil, start: Mapping[str, Tensor]) -> Standing:
         questions, keeper = self._questions, self._keeper
         self._progress.step("asking the base model", None, None)
-        found = pupil.margins(questions.watched, base=True)
-        margins = {probe.id: margin for probe, margin in zip(questions.watched, found, strict=True)}
+        margins = pupil.margins_by_id(questions.watched, base=True)
         cells = means(watched_cells(questions, self._curriculum.teaching.least_in_cell), margins)
         first = self._curriculum.start
         standing = Standing(

@@ -65,6 +65,7 @@ class Walk:
         self._curriculum = curriculum
         self._settings = curriculum.teaching
         self._questions = questions
+        self._cells = watched_cells(questions, self._settings.least_in_cell)
         self._keeper = keeper
         self._good = dict(tensors[GOOD])
         self._learned = learned
@@ -196,14 +197,18 @@ class Walk:
     def _check(self) -> bool:
         """Measure all cells. Within the limits the present weights are the last good ones; else they are taken back."""
         standing, settings, questions = self.standing, self._settings, self._questions
-        margins = self._margins()
-        cells = watched_cells(questions, settings.least_in_cell)
-        found = sagging(cells, margins, standing.good.margins, standing.base_margins, settings.sag)
+        margins = self._pupil.margins_by_id(questions.watched)
+        found = sagging(self._cells, margins, standing.good.margins, standing.base_margins, settings.sag)
         kept = {name: margins[questions.asked[name].id] for name in standing.passed}
         found |= lost(self._curriculum, kept, standing.passed)
         reason = "; ".join(found.values()) or "every cell and the replay KL are within their limits"
         self._say(
-            "checked", standing.lesson[-1], reason, cells=means(cells, margins), passed=kept, sagging=sorted(found)
+            "checked",
+            standing.lesson[-1],
+            reason,
+            cells=means(self._cells, margins),
+            passed=kept,
+            sagging=sorted(found),
         )
         if found:
             self._step_back(reason)
@@ -225,11 +230,6 @@ class Walk:
         standing.lesson = []
         standing.careful = max(0, standing.careful - 1)
         return True
-
-    def _margins(self) -> dict[str, float]:
-        """Margins of all watched probes by their ids, nats per token."""
-        found = self._pupil.margins(self._questions.watched)
-        return {probe.id: margin for probe, margin in zip(self._questions.watched, found, strict=True)}
 
     def _step_back(self, reason: str) -> None:
         """Back to the last good state, bit for bit; from there example by example, or the next way of feeding one.
@@ -266,8 +266,7 @@ class Walk:
         if standing.lesson and not self._check():
             return
         standing.node = standing.good.node = None
-        cells = watched_cells(self._questions, self._settings.least_in_cell)
-        self._say("ended", None, reason, cells=means(cells, standing.good.margins))
+        self._say("ended", None, reason, cells=means(self._cells, standing.good.margins))
         self._keep()
 
     # --- keeping --------------------------------------------------------------------------------
