@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import functools
 import gc
 import json
@@ -145,8 +146,14 @@ class _Child:
             _be_child(self._reading, writing, work)
         os.close(writing)
 
-    def listen(self, seconds: float, until: Callable[[Message], bool] = lambda message: False) -> bool:
-        """Hear it for so long, or until a message; whether that came. Raises GenerationFailed when it fails itself."""
+    def listen(
+        self, seconds: float, until: Callable[[Message], bool] = lambda message: False, *, anew: bool = False
+    ) -> bool:
+        """Hear it for so long, or until a message; whether that came. With `anew` each word starts the time again.
+
+        Raises:
+            GenerationFailed: it fails itself.
+        """
         end = time.perf_counter() + seconds
         while not self.is_over:
             ready, _, _ = select.select([self._reading], [], [], max(0.0, end - time.perf_counter()))
@@ -154,11 +161,13 @@ class _Child:
                 return False
             if any(until(message) for message in self._read()):
                 return True
+            if anew:
+                end = time.perf_counter() + seconds
         return False
 
     def wait_for(self, until: Callable[[Message], bool], what: str) -> None:
         """Hear it until a message. Raises GenerationFailed when it ends or hangs before."""
-        if not self.listen(PATIENCE, until):
+        if not self.listen(PATIENCE, until, anew=True):
             hung = not self.is_over
             self.kill()
             raise GenerationFailed(f"a process {'hung' if hung else 'ended'} before {what}; last: {self.stage}")
@@ -200,6 +209,8 @@ def _be_child(reading: int, writing: int, work: Callable[[Callable[[Message], No
         gc.freeze()
 
         def tell(message: Message) -> None:
+            # Where it hangs is on stderr before it is given up.
+            faulthandler.dump_traceback_later(PATIENCE * 0.9)
             data = json.dumps(message).encode() + b"\n"
             while data:
                 data = data[os.write(writing, data) :]
@@ -493,7 +504,7 @@ class _Run:
 
 def _finish(child: _Child) -> None:
     """Let a process come to its own end. Raises GenerationFailed when it fails or hangs."""
-    child.listen(PATIENCE)
+    child.listen(PATIENCE, anew=True)
     if not child.is_over:
         child.kill()
         raise GenerationFailed(f"a process hung; last: {child.stage}")
