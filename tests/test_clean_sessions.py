@@ -81,6 +81,7 @@ def quick_axis(home: Home, model: Any) -> Axis:
         name="tenderness",
         method="mean",
         direction=direction,
+        writing=direction,
         blocks=tuple(range(12, 20)),
         reading_blocks=tuple(range(15, 23)),
         neutral_mean=0.0,

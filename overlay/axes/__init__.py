@@ -22,7 +22,7 @@ from overlay.axes.library import AxisLibrary, AxisStatus
 from overlay.axes.pooling import read_pool, write_pool
 from overlay.axes.random_direction import random_direction
 from overlay.axes.response import even_doses
-from overlay.axes.separation import read_method
+from overlay.axes.separation import read_method, read_writes
 from overlay.axes.text import Text, text_parts, text_row
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ __all__ = [
     "read_control_vector",
     "read_method",
     "read_pool",
+    "read_writes",
     "repeated",
     "text_parts",
     "text_row",

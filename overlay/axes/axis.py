@@ -18,7 +18,7 @@ from overlay.errors import AxisMissing, AxisUnproven, InterventionError, RecordD
 from overlay.model import Direction, Dose, Pool, Span
 from overlay.records import storage_errors
 
-FORMAT = "overlay-axis-3"
+FORMAT = "overlay-axis-4"
 
 ROUNDING = 1e-9
 """What an amount that was computed from the limit may exceed it by."""
@@ -122,6 +122,7 @@ class Axis:
     """A direction per block, where it is read and where it acts, what it reads on neutral text, and its evidence.
 
     Attributes:
+        direction: what observations are read along. writing: what a dose adds; often the same.
         blocks: where a dose acts. reading_blocks: where observations are read.
         neutral_mean, neutral_deviation: its readings on neutral texts that it was not made from.
         pool: over which positions it is read; it was made from activations pooled alike.
@@ -131,6 +132,7 @@ class Axis:
     name: str
     method: str
     direction: Direction
+    writing: Direction
     blocks: tuple[int, ...]
     reading_blocks: tuple[int, ...]
     neutral_mean: float
@@ -175,14 +177,19 @@ class Axis:
                 f"up to which {self.model_name} was found to write coherent text",
                 f"give at most {self.reach:.2f} times the budget dose, up or down",
             )
-        return Dose(self.direction, coefficient, self.blocks, span)
+        return Dose(self.writing, coefficient, self.blocks, span)
+
+    @property
+    def writes(self) -> str:
+        """Along what a dose acts: `reading`, or `gradient`."""
+        return "reading" if self.writing == self.direction else "gradient"
 
     @property
     def digest(self) -> str:
         """A hash of all that decides what it reads and how it acts."""
         facts = (self.blocks, self.reading_blocks, self.pool, self.neutral_mean, self.neutral_deviation)
         acts = (self.calibration.budget_dose, self.calibration.limit)
-        return hashlib.sha256(f"{self.direction.digest}{facts}{acts}".encode()).hexdigest()[:24]
+        return hashlib.sha256(f"{self.direction.digest}{self.writing.digest}{facts}{acts}".encode()).hexdigest()[:24]
 
     @property
     def reach(self) -> float:
@@ -200,7 +207,11 @@ class Axis:
         with storage_errors(path), tempfile.TemporaryDirectory(prefix=".axis-", dir=folder) as temporary:
             written = Path(temporary) / path.name
             save_file(
-                {"vectors": self.direction.vectors, "norms": self.direction.norms},
+                {
+                    "vectors": self.direction.vectors,
+                    "writing": np.array(self.writing.vectors),
+                    "norms": self.direction.norms,
+                },
                 written,
                 metadata={"format": FORMAT, "axis": json.dumps(facts)},
             )
@@ -224,8 +235,10 @@ def load_axis(path: Path, model_digest: str | None = None) -> Axis:
             if metadata.get("format") != FORMAT:
                 raise ValueError(f"its format is {metadata.get('format', 'unknown')}, not {FORMAT}")
             facts: dict[str, Any] = json.loads(metadata["axis"])
-            direction = Direction(facts["name"], file.get_tensor("vectors"), file.get_tensor("norms"))
-        axis = _from_facts(facts, direction)
+            norms = file.get_tensor("norms")
+            direction = Direction(facts["name"], file.get_tensor("vectors"), norms)
+            writing = Direction(facts["name"], file.get_tensor("writing"), norms)
+        axis = _from_facts(facts, direction, writing)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RecordDamaged(
             f"{path} is not a readable axis ({error})", f"build it again with `overlay axes build {path.stem}`"
@@ -239,7 +252,7 @@ def load_axis(path: Path, model_digest: str | None = None) -> Axis:
     return axis
 
 
-def _from_facts(facts: dict[str, Any], direction: Direction) -> Axis:
+def _from_facts(facts: dict[str, Any], direction: Direction, writing: Direction) -> Axis:
     facts |= {key: tuple(facts[key]) for key in ("blocks", "reading_blocks", "lexicon")}
     facts["pool"] = check_pool(tuple(facts["pool"]) if isinstance(facts["pool"], list) else facts["pool"])
     if not isinstance(facts["forced"], bool):
@@ -251,6 +264,7 @@ def _from_facts(facts: dict[str, Any], direction: Direction) -> Axis:
         **facts
         | {
             "direction": direction,
+            "writing": writing,
             "evidence": Evidence(**facts["evidence"]),
             "calibration": Calibration.from_json(facts["calibration"]),
         }

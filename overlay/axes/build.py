@@ -18,7 +18,7 @@ from overlay.axes.axis import Axis, Evidence, project
 from overlay.axes.calibration import calibrate
 from overlay.axes.contrast import ContrastSet
 from overlay.axes.pooling import check_pool
-from overlay.axes.separation import METHODS, Activations, read_method
+from overlay.axes.separation import METHODS, Activations, gradient, read_method, read_writes
 from overlay.axes.text import Text, change_text, likelihood_row, parse_text, text_parts, text_row
 from overlay.documents import MistakeAt, read_document
 from overlay.errors import ArgumentError
@@ -67,6 +67,7 @@ def build_axis(
     gauge: VolatilityGauge,
     *,
     method: str = "discriminant",
+    writes: str = "reading",
     blocks: Sequence[int] | None = None,
     pool: Pool = "ramp",
     budget: float = 0.15,
@@ -75,13 +76,17 @@ def build_axis(
 ) -> Axis:
     """Build an axis, gather its held-out evidence and find the dose that spends `budget` nats per token.
 
+    With `writes="gradient"` a dose acts along what makes the positive texts likelier, not along what is read; the
+    likelihoods are those of the texts after their first words.
+
     An axis that fails its checks is still returned: `axis.require_proof()` refuses it.
 
     Raises:
-        ArgumentError: unknown method or pool, blocks that the model doesn't have, or texts in which the
-            model sees no difference.
+        ArgumentError: unknown method, way to act or pool, blocks that the model doesn't have, texts in which the
+            model sees no difference, or a text too short to be differentiated.
     """
     read_method(method)
+    read_writes(writes)
     chosen = tuple(steering_blocks(model.layers) if blocks is None else blocks)
     if not chosen or not all(0 <= block < model.layers for block in chosen):
         raise ArgumentError(f"blocks {chosen} of {model.name}", f"give blocks from 0 to {model.layers - 1}")
@@ -94,13 +99,17 @@ def build_axis(
     seen = _observe(groups, model, pool, norms, progress, "reading the contrast texts")
     direction = _direct(contrast.name, method, seen, norms)
     _require_direction(direction, sorted({*chosen, *reading}))
+    writing = direction
+    if writes == "gradient":
+        writing = Direction(contrast.name, _uphill(groups, model, norms, progress), norms)
+        _require_direction(writing, chosen)
     bare = _without_telling_words(groups)
     ablated = _observe(bare, model, pool, norms, progress, "reading them without telling words")
     evidence = _evidence(method, seen, ablated, norms, reading)
-    calibration = calibrate(direction, chosen, gauge, budget, progress)
+    calibration = calibrate(writing, chosen, gauge, budget, progress)
     if confirmation:
         fresh = _observe(confirmation, model, pool, norms, progress, "reading the confirmation texts")
-        effects = _writing(confirmation, Dose(direction, calibration.budget_dose, chosen), model, progress)
+        effects = _writing(confirmation, Dose(writing, calibration.budget_dose, chosen), model, progress)
         evidence = replace(
             evidence,
             confirmation=_separation(fresh, direction, norms, reading),
@@ -112,6 +121,7 @@ def build_axis(
         name=contrast.name,
         method=method,
         direction=direction,
+        writing=writing,
         blocks=chosen,
         reading_blocks=reading,
         neutral_mean=neutral_mean,
@@ -177,6 +187,20 @@ def _observe(
         result[group] = stacked[start : start + len(texts)]
         start += len(texts)
     return result
+
+
+def _uphill(
+    groups: Mapping[str, Sequence[Text]], model: LanguageModel, norms: NDArray[np.float32], progress: Progress
+) -> Activations:
+    """Per block the unit direction in which the positive texts become likelier, (layers, width)."""
+    rows = [likelihood_row(text) for texts in groups.values() for text in texts]
+    what = "finding what makes the texts likelier"
+    found = model.gradients(rows, progress=lambda done: progress.step(what, done, len(rows)))
+    # Per residual norm, the unit of a dose.
+    stacked = np.stack(found) * norms[None, :, None]
+    ends = np.cumsum([len(texts) for texts in groups.values()])[:-1]
+    parts = dict(zip(groups, np.split(stacked, ends), strict=True))
+    return gradient(parts["positive"], {group: part for group, part in parts.items() if group != "positive"})
 
 
 def _direct(name: str, method: str, seen: Mapping[str, Activations], norms: NDArray[np.float32]) -> Direction:

@@ -65,6 +65,7 @@ def calibration_record(axis: Axis) -> dict[str, Any]:
         "model": axis.model_name,
         "model_digest": axis.model_digest,
         "method": axis.method,
+        "writes": axis.writes,
         "blocks": list(axis.blocks),
         "proven": axis.proven,
         "failures": axis.evidence.failures,
@@ -315,7 +316,8 @@ def _coherence_table(found: Calibration) -> Table:
 
 
 def _markdown(axis: Axis, plot: str, command: str) -> str:
-    acts = f"acts at blocks {as_spans(axis.blocks)}, method {axis.method}"
+    acts_along = "" if axis.writes == "reading" else ", acting along the gradient"
+    acts = f"acts at blocks {as_spans(axis.blocks)}, method {axis.method}{acts_along}"
     lines = [
         f"# {axis.name}: calibration",
         "",

@@ -68,9 +68,9 @@ def axis_vector(axis: Axis, amount: float = 1.0) -> ControlVector:
         )
     if dose.coefficient == 0:
         raise ArgumentError(f"a dose of {amount} adds nothing", "give a dose other than 0")
-    strengths = {block: np.float32(dose.coefficient * float(axis.direction.norms[block])) for block in dose.blocks}
+    strengths = {block: np.float32(dose.coefficient * float(dose.direction.norms[block])) for block in dose.blocks}
     return ControlVector(
-        {block: axis.direction.vectors[block] * strength for block, strength in strengths.items()}, axis.model_name
+        {block: dose.direction.vectors[block] * strength for block, strength in strengths.items()}, axis.model_name
     )
 
 

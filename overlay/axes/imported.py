@@ -62,6 +62,7 @@ def build_imported_axis(
         name=name,
         method=IMPORTED,
         direction=direction,
+        writing=direction,
         blocks=blocks,
         reading_blocks=reading,
         neutral_mean=mean,

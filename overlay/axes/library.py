@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from overlay.axes.axis import Axis, load_axis
 from overlay.axes.calibration import DOSES, FULL, QUICK, calibrate_fully
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 CONFIRMATION_SUFFIX = ".confirm.yaml"
 
 DEFAULT_METHOD = "discriminant"
+DEFAULT_WRITES = "reading"
 
 Pairs = Sequence[tuple[str, str]]
 """A text that an axis should fire on and its twin, each."""
@@ -155,10 +156,8 @@ class AxisLibrary:
             pairs = self._growth(axis)
         except (AxisMissing, RecordDamaged, WrongBaseModel):
             pass
-        method, pool, force = self._earlier_choices(name, model)
-        return self.build(
-            name, model, gauge, budget=budget, method=method, pool=pool, force=force, pairs=pairs, progress=progress
-        )
+        choices = self._earlier_choices(name, model)
+        return self.build(name, model, gauge, budget=budget, pairs=pairs, progress=progress, **choices)
 
     def build(
         self,
@@ -168,6 +167,7 @@ class AxisLibrary:
         *,
         budget: float,
         method: str | None = None,
+        writes: str | None = None,
         pool: Pool = "ramp",
         force: bool = False,
         pairs: Pairs = (),
@@ -178,6 +178,7 @@ class AxisLibrary:
 
         Args:
             method: how contrast texts become a direction; discriminant when not given.
+            writes: along what a dose acts, `reading` (when not given) or `gradient`.
             force: let it be used even if it does not pass; it stays unproven.
             pairs, into: texts to grow it from beside those that people wrote; another folder to save it in.
 
@@ -193,6 +194,10 @@ class AxisLibrary:
                 raise ArgumentError(
                     f"axis '{name}' was imported: there are no texts for the method '{method}'", "leave out --method"
                 )
+            if writes == "gradient":
+                raise ArgumentError(
+                    f"axis '{name}' was imported: there are no texts to differentiate", "leave out --writes"
+                )
             axis = build_imported_axis(name, source, model, gauge, pool=pool, budget=budget, progress=progress)
         else:
             from overlay.axes.build import build_axis
@@ -202,6 +207,7 @@ class AxisLibrary:
                 model,
                 gauge,
                 method=method or DEFAULT_METHOD,
+                writes=writes or DEFAULT_WRITES,
                 pool=pool,
                 budget=budget,
                 confirmation=self.confirmation(name) or None,
@@ -239,7 +245,7 @@ class AxisLibrary:
         fresh = self.confirmation(name) if isinstance(source, ContrastSet) else {}
         groups: Mapping[str, Sequence[Text]] = {} if isinstance(source, ControlVector) else source.groups()
         calibration = calibrate_fully(
-            axis.direction,
+            axis.writing,
             axis.blocks,
             fresh or groups,
             gauge,
@@ -345,18 +351,21 @@ class AxisLibrary:
         except (OSError, ValueError, TypeError, AxisMissing, DocumentError):
             return ()
 
-    def _earlier_choices(self, name: str, model: LanguageModel) -> tuple[str | None, Pool, bool]:
-        """Method, pool and force of the axis as it was built before: building again must not change what it is.
+    def _earlier_choices(self, name: str, model: LanguageModel) -> dict[str, Any]:
+        """How the axis was built before, as arguments of `build`: building again must not change what it is.
 
         Force holds for the axis that was looked at: the same source on the same model.
         """
         try:
             axis = load_axis(self._file(name))
         except OverlayError:
-            return None, "ramp", False
+            return {}
         fits = axis.data_digest == self.source(name).digest or bool(self._growth(axis))
         same = axis.model_digest == model.digest and fits
-        return axis.method if axis.method in METHODS else None, axis.pool, axis.forced and same
+        choices: dict[str, Any] = {"pool": axis.pool, "force": axis.forced and same}
+        if axis.method in METHODS:
+            choices |= {"method": axis.method, "writes": axis.writes}
+        return choices
 
 
 def growth_file(folder: Path, axis: Axis) -> Path:

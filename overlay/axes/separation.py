@@ -13,6 +13,8 @@ from overlay.errors import ArgumentError
 Activations = NDArray[np.float32]
 """(texts, layers, width), in units of each block's median residual norm."""
 
+Floats = NDArray[np.float64]
+
 Separate = Callable[[Activations, Mapping[str, Activations]], Activations]
 """From the positive group and all others by name to unit directions, (layers, width).
 
@@ -65,10 +67,7 @@ def discriminant(positive: Activations, others: Mapping[str, Activations]) -> Ac
     """
     from sklearn.covariance import ledoit_wolf
 
-    rest = [found.mean(0) for group, found in others.items() if group != "negative"]
-    raw = positive.mean(0) - TWIN_WEIGHT * others["negative"].mean(0) - (1 - TWIN_WEIGHT) * np.mean(rest, axis=0)
-    scenes = [found.mean(0) for group, found in others.items() if group != "neutral"]
-    tilt = np.mean(scenes, axis=0) - others["neutral"].mean(0)
+    raw, tilt = _contrast(positive, others), _tilts(others).mean(0)
     kept = np.zeros_like(raw)
     for layer in range(raw.shape[0]):
         within = np.concatenate([group[:, layer] - group[:, layer].mean(0) for group in (positive, *others.values())])
@@ -80,6 +79,43 @@ def discriminant(positive: Activations, others: Mapping[str, Activations]) -> Ac
         steepness = tilt[layer] @ level
         kept[layer] = apart - level * (tilt[layer] @ apart) / steepness if steepness > 0 else apart
     return _unit(kept)
+
+
+def levelled(positive: Activations, others: Mapping[str, Activations]) -> Activations:
+    """The discriminant, with each negative and foil group level with neutral text, and not only their mean.
+
+    A mean is level as well when fear reads high and anger low. The constraints are met by the smallest change in the
+    metric of the covariance; as many are met as the groups are independent.
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    raw, tilts = _contrast(positive, others), _tilts(others)
+    kept = np.zeros_like(raw)
+    for layer in range(raw.shape[0]):
+        within = np.concatenate([group[:, layer] - group[:, layer].mean(0) for group in (positive, *others.values())])
+        if not within.any():
+            continue
+        covariance, _ = ledoit_wolf(within.astype(np.float64), assume_centered=True)
+        apart = np.linalg.solve(covariance, raw[layer].astype(np.float64))
+        spans = tilts[:, layer].astype(np.float64)
+        kept[layer] = apart - _reading(spans, apart, np.linalg.solve(covariance, spans.T))
+    return _unit(kept)
+
+
+def gradient(positive: Activations, others: Mapping[str, Activations]) -> Activations:
+    """What to add so that positive texts become likelier, and no foil or negative more so than neutral text.
+
+    Given gradients of the texts' likelihoods in place of activations. The same contrast as the discriminant's, less
+    what lies in the span of the other groups' means from the neutral one.
+    """
+    raw, tilts = _contrast(positive, others), _tilts(others)
+    kept = np.zeros_like(raw)
+    for layer in range(raw.shape[0]):
+        spans, towards = tilts[:, layer].astype(np.float64), raw[layer].astype(np.float64)
+        kept[layer] = towards - _reading(spans, towards, spans.T)
+    # Gradients have a scale of their own: what counts as no difference is measured against it.
+    scale = max((float(np.abs(group).max()) for group in (positive, *others.values())), default=0.0)
+    return _unit(kept / scale) if scale > 0 else _unit(kept)
 
 
 def pca(positive: Activations, others: Mapping[str, Activations]) -> Activations:
@@ -127,9 +163,21 @@ METHODS: dict[str, Separate] = {
     "difference": difference,
     "projected": projected,
     "discriminant": discriminant,
+    "levelled": levelled,
     "pca": pca,
     "logistic": logistic,
 }
+
+
+WRITES = ("reading", "gradient")
+"""Along what a dose acts: along the direction that is read, or up the gradient of the texts' likelihood."""
+
+
+def read_writes(text: str) -> str:
+    """Along what a dose acts, when it is one of the ways. Raises ArgumentError."""
+    if text not in WRITES:
+        raise ArgumentError(f"'{text}' is no way to act", f"use {' or '.join(WRITES)}")
+    return text
 
 
 def read_method(text: str) -> str:
@@ -137,6 +185,30 @@ def read_method(text: str) -> str:
     if text not in METHODS:
         raise ArgumentError(f"'{text}' is not a method", f"use one of {', '.join(METHODS)}")
     return text
+
+
+def _contrast(positive: Activations, others: Mapping[str, Activations]) -> Activations:
+    """The positive mean less that of the twins and that of all other groups, which count alike: (layers, width)."""
+    rest = [found.mean(0) for group, found in others.items() if group != "negative"]
+    contrast: Activations = (
+        positive.mean(0) - TWIN_WEIGHT * others["negative"].mean(0) - (1 - TWIN_WEIGHT) * np.mean(rest, axis=0)
+    )
+    return contrast
+
+
+def _tilts(others: Mapping[str, Activations]) -> Activations:
+    """From the mean of neutral text to that of each other group: (groups, layers, width)."""
+    scenes = np.stack([found.mean(0) for group, found in others.items() if group != "neutral"])
+    tilts: Activations = scenes - others["neutral"].mean(0)
+    return tilts
+
+
+def _reading(
+    spans: NDArray[np.float64], vector: NDArray[np.float64], moves: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What has to leave `vector`, made of the columns of `moves`, so that it reads each of `spans` as zero."""
+    parts: Floats = moves @ np.linalg.lstsq(spans @ moves, spans @ vector, rcond=1e-9)[0]
+    return parts
 
 
 def _shares(others: Mapping[str, Activations]) -> list[float]:

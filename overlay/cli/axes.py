@@ -38,7 +38,11 @@ ForceOption = Annotated[
 def axes_build(
     name: Annotated[str, typer.Argument(help="Which axis: a file of adapters/steering, without .yaml.")],
     method: Annotated[
-        str | None, typer.Option(help="discriminant (when not given), difference, projected, pca or logistic.")
+        str | None,
+        typer.Option(help="discriminant (when not given), levelled, difference, projected, pca or logistic."),
+    ] = None,
+    writes: Annotated[
+        str | None, typer.Option(help="A dose acts along the reading (when not given), or the gradient of likelihood.")
     ] = None,
     pool: PoolOption = "ramp",
     force: ForceOption = False,
@@ -46,13 +50,13 @@ def axes_build(
     dtype: DTypeOption = "auto",
 ) -> None:
     """Build an axis, check it on held-out texts, and calibrate its dose. Exit code 1 if it fails its checks."""
-    from overlay.axes import read_method, read_pool
+    from overlay.axes import read_method, read_pool, read_writes
     from overlay.home import Home
     from overlay.model import LanguageModel, VolatilityGauge
 
     opened = Home.open(home)
     opened.axes.source(name)
-    chosen, method = read_pool(pool), method and read_method(method)
+    chosen, method, writes = read_pool(pool), method and read_method(method), writes and read_writes(writes)
     with console_progress() as progress:
         progress.step(f"loading {opened.settings.model}", None, None)
         model = LanguageModel.load(opened.settings.model, dtype=dtype, pull=True, progress=progress)
@@ -62,6 +66,7 @@ def axes_build(
             VolatilityGauge(model),
             budget=opened.settings.budget,
             method=method,
+            writes=writes,
             pool=chosen,
             force=force,
             progress=progress,
@@ -81,9 +86,10 @@ def _print_axis(axis: Axis) -> None:
         table.add_row(group, *figures, f"{evidence.writing[group]:+.3f}" if group in evidence.writing else "")
     if evidence.auroc:
         print_table(table)
+    acts = "" if axis.writes == "reading" else " along the gradient of its texts' likelihood"
     print(
         f"made by {axis.method}, read over {write_pool(axis.pool)} at blocks {axis.reading_blocks[0]} to "
-        f"{axis.reading_blocks[-1]}, acts at {axis.blocks[0]} to {axis.blocks[-1]}"
+        f"{axis.reading_blocks[-1]}, acts at {axis.blocks[0]} to {axis.blocks[-1]}{acts}"
     )
     if evidence.halves_cosine is not None:
         print(f"halves of the data agree at cosine {evidence.halves_cosine:.2f}")
@@ -230,6 +236,7 @@ def axes_list(home: HomeOption = HERE, as_json: JsonOption = False) -> None:
                 "proven": status.proven,
                 "forced": status.forced,
                 "method": status.axis.method if status.axis else None,
+                "writes": status.axis.writes if status.axis else None,
                 "pool": write_pool(status.axis.pool) if status.axis else None,
                 "problem": status.problem,
             }

@@ -623,6 +623,7 @@ def calibrated(
         name=emergent.name,
         method=EMERGENT,
         direction=direction,
+        writing=direction,
         blocks=blocks,
         reading_blocks=reading,
         neutral_mean=mean,

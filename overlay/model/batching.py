@@ -30,8 +30,8 @@ class Load:
     logits: int = 0
 
 
-def batches(loads: Sequence[Load]) -> list[list[int]]:
-    """Indexes of rows to run together, each index once: equal keys, similar cost, bounded rows and positions.
+def batches(loads: Sequence[Load], rows: int = MAX_BATCH_ROWS) -> list[list[int]]:
+    """Indexes of rows to run together, each index once: equal keys, similar cost, at most so many `rows`.
 
     The layout depends on lengths and keys alone, never on doses: arms are batched alike.
     """
@@ -46,9 +46,7 @@ def batches(loads: Sequence[Load]) -> list[list[int]]:
         for index in members:
             longest, widest = max(longest, loads[index].length), max(widest, loads[index].logits)
             count = len(current) + 1
-            if current and (
-                count > MAX_BATCH_ROWS or longest * count > MAX_BATCH_TOKENS or widest * count > MAX_LOGITS
-            ):
+            if current and (count > rows or longest * count > MAX_BATCH_TOKENS or widest * count > MAX_LOGITS):
                 found.append(current)
                 current, longest, widest = [], loads[index].length, loads[index].logits
             current.append(index)

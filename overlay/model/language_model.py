@@ -27,7 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from overlay.errors import ArgumentError, GenerationFailed, InterventionError, ModelUnavailable
 from overlay.model.ban import BanList
-from overlay.model.batching import Load, batches
+from overlay.model.batching import MAX_BATCH_ROWS, Load, batches
 from overlay.model.blocks import find_blocks
 from overlay.model.catalog import resolve_model
 from overlay.model.census import Census, hooks_on
@@ -47,6 +47,9 @@ from overlay.progress import Progress
 Result = TypeVar("Result")
 
 Padding = Literal["left", "right"]
+
+ROWS_WITH_GRADIENTS = 8
+"""Rows of one backward pass: all activations of a forward pass are kept for it."""
 
 
 @dataclass(frozen=True)
@@ -255,6 +258,31 @@ class LanguageModel:
 
         return self._in_batches(rows, [0] * len(rows), run, progress, reuse=False)
 
+    def gradients(
+        self, rows: Sequence[Row], progress: Callable[[int], None] | None = None
+    ) -> list[NDArray[np.float32]]:
+        """How each row's likelihood would change if something were added to the residual stream behind a block.
+
+        Per row (layers, width): the gradient of what `score` calls `per_token`, of its only option, with respect to
+        one vector added at all tokens behind a block, in nats per token and unit of the stream. No weight gets one.
+
+        Raises:
+            ArgumentError: a row doesn't have just one option, or it is empty. InterventionError: a row has an
+                intervention; it isn't part of what is differentiated.
+        """
+        if not all(len(row.options) == 1 and row.options[0] for row in rows):
+            raise ArgumentError("a row to differentiate needs one option that isn't empty", "give `options=(…,)`")
+        if any(row.intervention != NOTHING for row in rows):
+            raise InterventionError(
+                "gradients are those of the bare model", "leave out the intervention of rows to differentiate"
+            )
+        extra = [self._option_tokens(row) for row in rows]
+
+        def run(chosen: Sequence[Row], begun: Sequence[_Begun]) -> list[NDArray[np.float32]]:
+            return self._differentiate_batch(chosen, [one.prompt for one in begun])
+
+        return self._in_batches(rows, extra, run, progress, reuse=False, at_once=ROWS_WITH_GRADIENTS)
+
     def residual_norms(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Median norm of the residual stream behind each block, (layers,), over all tokens but position 0.
 
@@ -398,6 +426,7 @@ class LanguageModel:
         progress: Callable[[int], None] | None,
         *,
         reuse: bool,
+        at_once: int = MAX_BATCH_ROWS,
     ) -> list[Result]:
         """Run rows in batches of similar cost; results come back in order."""
         results: dict[int, Result] = {}
@@ -412,7 +441,7 @@ class LanguageModel:
                 )
                 for row, one, more in zip(rows, begun, extra, strict=True)
             ]
-        for batch in batches(loads):
+        for batch in batches(loads, at_once):
             with self._lock:
                 found = run([rows[index] for index in batch], [begun[index] for index in batch])
             results.update(zip(batch, found, strict=True))
@@ -587,10 +616,13 @@ class LanguageModel:
         pad = self.tokenizer.pad_token_id
         return pad if pad is not None else (self._ends[0] if self._ends else 0)
 
-    def _forward(self, ids: Tensor, mask: Tensor, keep: int | None = None, cache: Any = None, **options: Any) -> Any:
+    def _forward(
+        self, ids: Tensor | None, mask: Tensor, keep: int | None = None, cache: Any = None, **options: Any
+    ) -> Any:
+        """`ids` may be left out where `inputs_embeds` are given."""
         if self._takes_positions:
-            positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-            options["position_ids"] = positions
+            positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+            options["position_ids"] = positions if ids is None else positions[:, -ids.shape[1] :]
         if keep is not None and self._takes_logits_to_keep:
             options["logits_to_keep"] = keep
         return self.module(input_ids=ids, attention_mask=mask, past_key_values=cache, **options)
@@ -732,6 +764,33 @@ class LanguageModel:
             results.append(Scored(tuple(totals[start:stop]), lengths, prompt.tokens))
             start = stop
         return results
+
+    def _differentiate_batch(self, rows: Sequence[Row], prompts: Sequence[Encoded]) -> list[NDArray[np.float32]]:
+        """Frozen weights leave nothing to follow back but the embeddings: they are what the graph begins with."""
+        options = [self.tokenize(row.options[0]) for row in rows]
+        whole = [
+            Encoded((*prompt.tokens, *tokens), prompt.turn_start)
+            for prompt, tokens in zip(prompts, options, strict=True)
+        ]
+
+        def nowhere(row: int, text: str) -> tuple[int, ...]:
+            return ()
+
+        bare = [NOTHING] * len(rows)
+        ids, mask = self._pad(whole)
+        with torch.enable_grad(), self.steering.plan(bare, whole, locate=nowhere, record=True, exact=True) as plan:
+            embedded = self.module.get_input_embeddings()(ids).detach().requires_grad_()
+            longest = max(map(len, options))
+            logits = self._forward(None, mask, keep=longest + 1, inputs_embeds=embedded, use_cache=False).logits
+            total = torch.zeros((), device=ids.device)
+            for index, tokens in enumerate(options):
+                likely = logits[index, -len(tokens) - 1 : -1].float().log_softmax(-1)
+                total = total + likely.gather(1, ids[index, -len(tokens) :, None]).mean()
+            found = torch.autograd.grad(total, [hidden for hidden in plan.recorded if hidden is not None])
+        if len(found) != self.layers:
+            raise InterventionError("some blocks were never run", "report this model's architecture")
+        summed = torch.stack([part.float().sum(1) for part in found], 1).cpu().numpy().astype(np.float32)
+        return list(summed)
 
     def _observe_batch(self, rows: Sequence[Row], prompts: Sequence[Encoded], pool: Pool) -> list[Observation]:
         with self._influence(rows, prompts, record=True) as plan:

@@ -43,6 +43,7 @@ def grown_axis(trial: Trial, decision: Decision) -> Candidate:
             trial.gauge,
             budget=home.settings.budget,
             method=old.method,
+            writes=old.writes,
             pool=old.pool,
             pairs=pairs,
             into=place,

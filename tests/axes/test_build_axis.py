@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from toy_axis import BUDGET, LETTERS, toy_contrast, toy_texts
 
-from overlay.axes import Axis, ContrastSet, build_axis, calibrate, random_direction
+from overlay.axes import Axis, ContrastSet, build_axis, calibrate, load_axis, random_direction
 from overlay.axes.build import auroc
-from overlay.axes.separation import METHODS
+from overlay.axes.separation import METHODS, WRITES
 from overlay.errors import ArgumentError, AxisUnproven
 from overlay.model import Direction, Intervention, Row, VolatilityGauge
 
@@ -30,6 +31,26 @@ def test_every_block_of_an_axis_has_unit_length(tiny_llama: Any, tiny_gauge: Vol
     assert vectors.shape == (tiny_llama.layers, tiny_llama.width) and vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert axis.method == method and axis.evidence.auroc["negative"] > 0.95
+
+
+def test_a_dose_up_the_gradient_makes_fresh_own_texts_likelier_than_one_along_the_reading(
+    tiny_llama: Any, tiny_gauge: VolatilityGauge, tmp_path: Path
+) -> None:
+    fresh = {group: toy_texts(letters, seed=9) for group, letters in LETTERS.items()}
+    contrast = ContrastSet(**toy_contrast())
+    built = {
+        writes: build_axis(contrast, tiny_llama, tiny_gauge, writes=writes, budget=BUDGET, confirmation=fresh)
+        for writes in WRITES
+    }
+    assert {writes: axis.writes for writes, axis in built.items()} == {writes: writes for writes in WRITES}
+    read, uphill = built["reading"], built["gradient"]
+    assert uphill.direction == read.direction and uphill.evidence.auroc == read.evidence.auroc
+    assert uphill.writing != uphill.direction and uphill.digest != read.digest
+    assert uphill.dose(1.0).direction == uphill.writing
+    assert uphill.evidence.writing["positive"] > read.evidence.writing["positive"]
+    spent = tiny_gauge.measure(Intervention((uphill.dose(1.0),))).mean
+    assert spent <= BUDGET * 1.05
+    assert load_axis(uphill.save(tmp_path)) == uphill
 
 
 def test_fresh_texts_of_its_kind_read_above_those_of_every_other_group(toy_axis: Axis, tiny_llama: Any) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from overlay.axes.separation import METHODS, read_method
+from overlay.axes.separation import METHODS, WRITES, gradient, read_method, read_writes
 from overlay.errors import ArgumentError
 
 Groups = dict[str, NDArray[np.float32]]
@@ -166,3 +166,53 @@ def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
         read_method("magic")
     assert all(method in caught.value.next_step for method in METHODS)
     assert [read_method(method) for method in METHODS] == list(METHODS)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_levelled_reads_each_group_as_neutral_text_where_the_discriminant_only_does_on_average(seed: int) -> None:
+    groups, wanted, confound = planted(seed)
+    draw = np.random.default_rng(100 + seed)
+    # Two foils on either side of neutral text, along what is wanted: their mean is level, neither of them is.
+    for name, sign in (("high", 1), ("low", -1)):
+        aside = groups["neutral"] + sign * STRENGTH * (0.5 * wanted + confound)
+        groups[name] = (aside + NOISE * draw.standard_normal(aside.shape)).astype(np.float32)
+
+    def tilts(method: str) -> dict[str, float]:
+        found = direct(method, groups)
+        own = (groups["positive"].mean(0) - groups["neutral"].mean(0)) * found
+        return {
+            group: float(
+                np.abs(((groups[group].mean(0) - groups["neutral"].mean(0)) * found).sum(-1) / own.sum(-1)).max()
+            )
+            for group in ("negative", "foil", "high", "low")
+        }
+
+    assert max(tilts("levelled").values()) < 1e-3
+    assert max(tilts("discriminant").values()) > 0.05
+
+
+def test_levelled_takes_foils_that_are_the_same_and_ones_that_are_neutral() -> None:
+    groups, wanted, _ = planted()
+    groups |= {"again": groups["foil"], "ordinary": groups["neutral"]}
+    assert (cosines(direct("levelled", groups), wanted) > 0.5).all()
+
+
+def test_the_gradient_raises_own_texts_and_no_other_group_above_neutral_whatever_its_scale() -> None:
+    groups, wanted, _ = planted()
+    for scale in (1.0, 1e-9):
+        scaled = {group: (found * scale).astype(np.float32) for group, found in groups.items()}
+        found = gradient(scaled["positive"], {group: part for group, part in scaled.items() if group != "positive"})
+        assert (cosines(found, wanted) > 0.5).all()
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+        for group in ("negative", "foil"):
+            gain = ((scaled[group].mean(0) - scaled["neutral"].mean(0)) * found).sum(-1)
+            assert np.abs(gain).max() < 1e-3 * scale
+    same = dict.fromkeys(("negative", "foil", "neutral"), np.zeros_like(groups["positive"]))
+    assert not gradient(np.zeros_like(groups["positive"]), same).any()
+
+
+def test_an_unknown_way_to_act_names_the_known_ones() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        read_writes("downhill")
+    assert all(way in caught.value.next_step for way in WRITES)
+    assert [read_writes(way) for way in WRITES] == list(WRITES)
