@@ -185,9 +185,9 @@ def test_the_page_its_plot_and_its_numbers_are_written(tmp_path: Path, calibrate
 def test_the_numbers_hold_everything_that_the_page_says(tmp_path: Path, calibrated: Axis) -> None:
     record = json.loads(write_page(calibrated, tmp_path).record.read_text())
     assert set(record) == {
-        "axis", "model", "model_digest", "method", "writes", "blocks", "proven", "failures", "findings", "budget", "budget_dose",
-        "spends_budget", "costs", "limit", "falls_apart", "coherence", "response", "comparisons", "sweep", "random",
-        "best_window",
+        "axis", "model", "model_digest", "method", "writes", "blocks", "proven", "failures", "findings", "budget",
+        "budget_dose", "spends_budget", "costs", "limit", "falls_apart", "coherence", "response", "comparisons",
+        "sweep", "random", "best_window",
     }  # fmt: skip
     assert len(record["response"]["points"]) == 7
     assert set(record["response"]["points"][0]["groups"]) == set(FRESH)
