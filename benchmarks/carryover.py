@@ -63,9 +63,9 @@ def measure(
     values = {name: [state.values[AXIS] for state in lived] for name, lived in states.items()}
     means = {name: State({AXIS: float(np.mean(found))}) for name, found in values.items()}
     arms = core_arms(mind, means[OWN], directions, progress=progress)
-    chosen = {arm.name: arm for arm in arms if arm.seed is None}
+    chosen = {arm.name: arm for arm in arms if arm.direction is None}
     chosen |= {
-        name: Arm(name, influenced.intervention, influenced.volatility)
+        name: Arm(name, name, influenced.intervention, influenced.volatility)
         for name, state in means.items()
         if (influenced := mind.influence.of(state))
     }
@@ -74,12 +74,12 @@ def measure(
     prompts: set[tuple[tuple[int, ...], ...]] = set()
     for place, arm in enumerate((*chosen.values(), *matched)):
         progress.step("scoring the items", place, len(chosen) + len(matched))
-        name = arm.name if arm.seed is None else f"random {arm.seed}"
+        name = arm.name if arm.direction is None else f"random {arm.direction}"
         margins[name], seen = _margins(model, arm)
         prompts.add(seen)
     shifts = {name: values - margins["base"] for name, values in margins.items()}
     effect = shifts[OWN] - shifts[OTHER]
-    random = [float(shifts[f"random {arm.seed}"].mean()) for arm in matched]
+    random = [float(shifts[f"random {arm.direction}"].mean()) for arm in matched]
     bounds = cluster_bootstrap(list(effect), range(len(effect)))
     dealt = _dealt({name: float(shifts[name].mean()) for name in EXPOSURES})
     return {
@@ -98,7 +98,7 @@ def measure(
         "by_exposure": {
             name: {"shift": _rounded(shifts[name].mean()), "dose": _dose(chosen[name])} for name in EXPOSURES
         },
-        "volatility": round(chosen[OWN].volatility.mean, 4),
+        "volatility": round(mind.influence.of(means[OWN]).volatility.mean, 4),
         "random": {
             "directions": len(random),
             "mean": _rounded(np.mean(random)),

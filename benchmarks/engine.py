@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import resource
 import statistics
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -100,15 +101,11 @@ def _speeds(model: LanguageModel, norms: Any, progress: Progress) -> dict[str, A
     kinds = [_row_of_any_kind(model, norms, seed, middle) for seed in range(ROWS)]
     traced = [Row(**{**vars(row), "trace_volatility": True}) for row in mixed[:4]]
     batch, mix, mix_kinds, four, four_traced = _times(
-        [lambda given=given: model.generate(given) for given in (rows, mixed, kinds, mixed[:4], traced)]
+        [functools.partial(model.generate, given) for given in (rows, mixed, kinds, mixed[:4], traced)]
     )
     (alone,) = _times([lambda: [model.generate([one]) for one in rows[:8]]], repeats=2)
     progress.step("measuring a turn of four voices", None, None)
-    turns = [
-        lambda tokens=tokens, reuse=reuse: _turn(model, tokens, reuse=reuse)
-        for tokens in UTTERANCES
-        for reuse in (False, True)
-    ]
+    turns = [functools.partial(_turn, model, tokens, reuse=reuse) for tokens in UTTERANCES for reuse in (False, True)]
     seconds = _times(turns, repeats=2)
     by_tokens = {
         tokens: round(seconds[2 * place] / seconds[2 * place + 1], 2) for place, tokens in enumerate(UTTERANCES)
@@ -231,7 +228,7 @@ def _direction(model: LanguageModel, norms: Any, seed: int) -> Direction:
     return Direction(f"random-{seed}", vectors / np.linalg.norm(vectors, axis=1, keepdims=True), norms)
 
 
-def _times(works: list[Callable[[], Any]], repeats: int = REPEATS) -> list[float]:
+def _times(works: Sequence[Callable[[], Any]], repeats: int = REPEATS) -> list[float]:
     """Median seconds of each; they take turns, so that a slow moment of the machine hits all of them."""
     for work in works:
         work()

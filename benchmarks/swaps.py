@@ -250,7 +250,7 @@ def _left_stream(model: LanguageModel, library: AdapterLibrary, number: int) -> 
         stream = model.stream(Row(CHAT, intervention=one, sampling=Sampling(8, 0.9), seed=number))
         for _ in range(number % 4):
             next(stream, None)
-        stream.close()  # type: ignore[attr-defined]
+        stream.close()
     return True
 
 

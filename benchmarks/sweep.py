@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from collections.abc import Callable
@@ -55,7 +56,7 @@ def measure(model_name: str = "smollm2-135m", progress: Progress | None = None) 
         (group,) = plan(one, [Arm("base", "Base")])
         progress.step(f"the engine: {name}", None, None)
         list(engine.play([group]))
-        ours[name] = _median(lambda group=group: list(engine.play([group])), REPEATS) / len(group.units)
+        ours[name] = _median(functools.partial(_played, engine, group), REPEATS) / len(group.units)
         if name == "writing":
             ((_, records),) = engine.play([group])
             tokens = sum(record["quality"]["tokens"] for record in records)
@@ -95,6 +96,10 @@ def _with_steps(script: Scenario, writes: bool, chooses: bool) -> Scenario:
     content["neutral"] = None
     content["probes"] = None
     return Scenario.model_validate(content)
+
+
+def _played(engine: Any, group: Any) -> list[Any]:
+    return list(engine.play([group]))
 
 
 def _median(play: Callable[[], Any], repeats: int) -> float:

@@ -228,7 +228,7 @@ def _is_cyrillic(word: str) -> bool:
 
 @functools.cache
 def _stemmer(language: str) -> Any:
-    import snowballstemmer  # type: ignore[import-untyped]
+    import snowballstemmer
 
     return snowballstemmer.stemmer(language)
 

@@ -50,7 +50,7 @@ def _stem(word: str) -> str:
 
 @functools.cache
 def _stemmer(language: str) -> Callable[[str], str]:
-    import snowballstemmer  # type: ignore[import-untyped]
+    import snowballstemmer
 
     stem: Callable[[str], str] = snowballstemmer.stemmer(language).stemWord
     return stem

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -196,7 +196,7 @@ class LanguageModel:
 
         return self._in_batches(rows, [row.sampling.max_tokens for row in rows], run, progress, reuse=True)
 
-    def stream(self, row: Row, cancelled: threading.Event | None = None) -> Iterator[str | Completion]:
+    def stream(self, row: Row, cancelled: threading.Event | None = None) -> Generator[str | Completion, None, None]:
         """Yield pieces of text as they come and, last, the Completion.
 
         Set `cancelled`, or close the iterator, to stop early; what was generated so far is kept.
