@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,11 @@ LIVES = 2
 
 _TEXTS = yaml.safe_load((Path(__file__).with_suffix(".yaml")).read_text(encoding="utf-8"))
 EXPOSURES: dict[str, list[str]] = _TEXTS["exposures"]
-ITEMS: list[tuple[str, str, str]] = _TEXTS["items"]
+Item = tuple[str, str, str]
+Context = tuple[str, tuple[str, str]]
+"""What the user says, and the two replies that are scored: helping, carrying on."""
+
+ITEMS: list[Item] = _TEXTS["items"]
 FUNCTION_WORDS = frozenset(_TEXTS["function_words"].split())
 
 
@@ -38,11 +42,14 @@ def measure(
 ) -> dict[str, Any]:
     """The state after five exposures, and the choices under it. Shifts are in nats per token, against no intervention.
 
+    Choices are scored in two forms: `listed`, in a context that names both, and `said`, where either is what the agent
+    answers to the bare situation. The axis is used as it was built in the home, by whatever method.
+
     shared_words: content words, by stem, that items share with the axis's texts or with an exposure; has to be empty.
     state: by exposure, the accumulator after each life. share_of_care: a foil's largest state by care's smallest;
         at most a third would be specific.
     prompts_identical: whether every item's tokens were the same in all arms.
-    carryover: the margin of helping over carrying on after care less the same after office talk, mean over items, with
+    By form, carryover: the margin of helping over carrying on after care less the same after office talk, mean over items, with
         the 95% interval of a bootstrap over items; `items_moved` counts those that it raised. `by_exposure`: each
         exposure's shift alone, with the dose that its state gave.
     random: what volatility-matched random directions do to the same items in place of care's state: each one's shift,
@@ -70,35 +77,44 @@ def measure(
         if (influenced := mind.influence.of(state))
     }
     matched = [arm for arm in arms if arm.name == "random_volatility"]
-    margins: dict[str, np.ndarray[Any, Any]] = {}
-    prompts: set[tuple[tuple[int, ...], ...]] = set()
-    for place, arm in enumerate((*chosen.values(), *matched)):
-        progress.step("scoring the items", place, len(chosen) + len(matched))
-        name = arm.name if arm.direction is None else f"random {arm.direction}"
-        margins[name], seen = _margins(model, arm)
-        prompts.add(seen)
-    shifts = {name: values - margins["base"] for name, values in margins.items()}
-    effect = shifts[OWN] - shifts[OTHER]
-    random = [float(shifts[f"random {arm.direction}"].mean()) for arm in matched]
-    bounds = cluster_bootstrap(list(effect), range(len(effect)))
-    dealt = _dealt({name: float(shifts[name].mean()) for name in EXPOSURES})
+    forms = {form: _form(model, form, chosen, matched, progress) for form in PROMPTS}
+    axis = home.axes.load(AXIS)
     return {
         "model": model.name,
         "dtype": model.dtype,
+        "axis": {"method": axis.method, "writes": axis.writes, "proven": axis.proven},
         "items": len(ITEMS),
         "shared_words": sorted(shared_words(home)),
         "state": {name: [round(value, 3) for value in found] for name, found in values.items()},
         "share_of_care": {
             name: round(max(found) / min(values[OWN]), 3) for name, found in values.items() if name != OWN
         },
+        "dose": {name: _dose(chosen[name]) for name in EXPOSURES},
+        "volatility": round(mind.influence.of(means[OWN]).volatility.mean, 4),
+        **forms,
+    }
+
+
+def _form(
+    model: LanguageModel, form: str, chosen: Mapping[str, Arm], matched: Sequence[Arm], progress: Progress
+) -> dict[str, Any]:
+    margins: dict[str, np.ndarray[Any, Any]] = {}
+    prompts: set[tuple[tuple[int, ...], ...]] = set()
+    for place, arm in enumerate((*chosen.values(), *matched)):
+        progress.step(f"scoring the items, {form}", place, len(chosen) + len(matched))
+        name = arm.name if arm.direction is None else f"random {arm.direction}"
+        margins[name], seen = _margins(model, arm, PROMPTS[form])
+        prompts.add(seen)
+    shifts = {name: values - margins["base"] for name, values in margins.items()}
+    effect = shifts[OWN] - shifts[OTHER]
+    random = [float(shifts[f"random {arm.direction}"].mean()) for arm in matched]
+    bounds = cluster_bootstrap(list(effect), range(len(effect)))
+    return {
         "prompts_identical": len(prompts) == 1,
         "carryover": _rounded(effect.mean()),
         "carryover_interval": [_rounded(bounds.low), _rounded(bounds.high)],
         "items_moved": int((effect > 0).sum()),
-        "by_exposure": {
-            name: {"shift": _rounded(shifts[name].mean()), "dose": _dose(chosen[name])} for name in EXPOSURES
-        },
-        "volatility": round(mind.influence.of(means[OWN]).volatility.mean, 4),
+        "by_exposure": {name: _rounded(shifts[name].mean()) for name in EXPOSURES},
         "random": {
             "directions": len(random),
             "mean": _rounded(np.mean(random)),
@@ -106,7 +122,7 @@ def measure(
             "largest": _rounded(max(random)),
             "rank_p": round(rank_among(float(shifts[OWN].mean()), random), 4),
         },
-        "shuffled": dealt,
+        "shuffled": _dealt({name: float(shifts[name].mean()) for name in EXPOSURES}),
         "zeroed": _rounded(shifts["sham"].mean()),
         "reversed": _rounded(shifts["reversed"].mean()),
     }
@@ -136,20 +152,38 @@ def _lived(mind: Any, texts: Sequence[str], seed: int, progress: Progress, name:
     return state
 
 
-def _margins(model: LanguageModel, arm: Arm) -> tuple[np.ndarray[Any, Any], tuple[tuple[int, ...], ...]]:
-    """Per item, how much likelier helping is than carrying on, nats per token, over both orders of the options."""
+def _margins(
+    model: LanguageModel, arm: Arm, contexts: Callable[[Item], list[Context]]
+) -> tuple[np.ndarray[Any, Any], tuple[tuple[int, ...], ...]]:
+    """Per item, how much likelier helping is than carrying on, nats per token, over all contexts of the item."""
+    found = [contexts(item) for item in ITEMS]
     rows = [
-        Row(
-            (Message("user", f"{situation}\n\nYou can:\n- {first}\n- {second}\n\nWhat do you do?"),),
-            intervention=arm.intervention,
-            options=(give, keep),
-        )
-        for situation, give, keep in ITEMS
-        for first, second in ((give, keep), (keep, give))
+        Row((Message("user", prompt),), intervention=arm.intervention, options=options)
+        for several in found
+        for prompt, options in several
     ]
     scored: list[Scored] = model.score(rows)
-    margins = np.array([one.per_token[0] - one.per_token[1] for one in scored]).reshape(-1, 2).mean(1)
+    margins = np.array([one.per_token[0] - one.per_token[1] for one in scored]).reshape(len(found), -1).mean(1)
     return margins, tuple(one.prompt_tokens for one in scored)
+
+
+def _listed(item: Item) -> list[Context]:
+    """Both options stand in the prompt, in either order."""
+    situation, give, keep = item
+    return [
+        (f"{situation}\n\nYou can:\n- {first}\n- {second}\n\nWhat do you do?", (give, keep))
+        for first, second in ((give, keep), (keep, give))
+    ]
+
+
+def _said(item: Item) -> list[Context]:
+    """No option is named: each is what the agent says it does."""
+    situation, *options = item
+    give, keep = (f"I {option[0].lower()}{option[1:]}" for option in options)
+    return [(f"{situation}\n\nWhat do you do?", (give, keep))]
+
+
+PROMPTS: dict[str, Callable[[Item], list[Context]]] = {"listed": _listed, "said": _said}
 
 
 def _dealt(shifts: Mapping[str, float]) -> dict[str, float]:
