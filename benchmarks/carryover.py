@@ -48,10 +48,12 @@ def measure(
     shared_words: content words, by stem, that items share with the axis's texts or with an exposure; has to be empty.
     state: by exposure, the accumulator after each life. share_of_care: a foil's largest state by care's smallest;
         at most a third would be specific.
-    prompts_identical: whether every item's tokens were the same in all arms.
-    By form, carryover: the margin of helping over carrying on after care less the same after office talk, mean over items, with
+    dose: what each exposure's mean state gives, in residual norms; volatility: what care's costs, nats per token.
+
+    By form, prompts_identical: whether every item's tokens were the same in all arms.
+    carryover: the margin of helping over carrying on after care less the same after office talk, mean over items, with
         the 95% interval of a bootstrap over items; `items_moved` counts those that it raised. `by_exposure`: each
-        exposure's shift alone, with the dose that its state gave.
+        exposure's shift alone.
     random: what volatility-matched random directions do to the same items in place of care's state: each one's shift,
         and `rank_p`, the share of directions (the treated one counted in) that shift as far upwards or farther.
     shuffled: the carry-over when states are dealt to exposures in every other way, mean and extremes; zeroed: with the
