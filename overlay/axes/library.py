@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 CONFIRMATION_SUFFIX = ".confirm.yaml"
 
-DEFAULT_METHOD = "discriminant"
-DEFAULT_WRITES = "reading"
+DEFAULT_METHOD = "levelled"
+DEFAULT_WRITES = "gradient"
 
 Pairs = Sequence[tuple[str, str]]
 """A text that an axis should fire on and its twin, each."""
