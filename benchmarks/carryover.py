@@ -44,7 +44,8 @@ def measure(
     """The state after five exposures, and the choices under it. Shifts are in nats per token, against no intervention.
 
     Choices are scored in three forms: `listed`, in a context that names both; `said`, where either is what the agent
-    answers to the bare situation; and `balanced`, said as well, but other items, whose options have the same form. The axis is used as it was built in the home, by whatever method.
+    answers to the bare situation; and `balanced`, said as well, but other items, whose options have the same form. The
+    axis is used as it was built in the home, by whatever method.
 
     shared_words: content words, by stem, that items share with the axis's texts or with an exposure; has to be empty.
     state: by exposure, the accumulator after each life. share_of_care: a foil's largest state by care's smallest;
