@@ -34,6 +34,7 @@ Context = tuple[str, tuple[str, str]]
 """What the user says, and the two replies that are scored: helping, carrying on."""
 
 ITEMS: list[Item] = _TEXTS["items"]
+BALANCED: list[Item] = _TEXTS["balanced"]
 FUNCTION_WORDS = frozenset(_TEXTS["function_words"].split())
 
 
@@ -42,8 +43,9 @@ def measure(
 ) -> dict[str, Any]:
     """The state after five exposures, and the choices under it. Shifts are in nats per token, against no intervention.
 
-    Choices are scored in two forms: `listed`, in a context that names both, and `said`, where either is what the agent
-    answers to the bare situation. The axis is used as it was built in the home, by whatever method.
+    Choices are scored in three forms: `listed`, in a context that names both; `said`, where either is what the agent
+    answers to the bare situation; and `balanced`, said as well, but other items, whose options have the same form. The
+    axis is used as it was built in the home, by whatever method.
 
     shared_words: content words, by stem, that items share with the axis's texts or with an exposure; has to be empty.
     state: by exposure, the accumulator after each life. share_of_care: a foil's largest state by care's smallest;
@@ -85,7 +87,6 @@ def measure(
         "model": model.name,
         "dtype": model.dtype,
         "axis": {"method": axis.method, "writes": axis.writes, "proven": axis.proven},
-        "items": len(ITEMS),
         "shared_words": sorted(shared_words(home)),
         "state": {name: [round(value, 3) for value in found] for name, found in values.items()},
         "share_of_care": {
@@ -102,16 +103,18 @@ def _form(
 ) -> dict[str, Any]:
     margins: dict[str, np.ndarray[Any, Any]] = {}
     prompts: set[tuple[tuple[int, ...], ...]] = set()
+    contexts = PROMPTS[form]()
     for place, arm in enumerate((*chosen.values(), *matched)):
         progress.step(f"scoring the items, {form}", place, len(chosen) + len(matched))
         name = arm.name if arm.direction is None else f"random {arm.direction}"
-        margins[name], seen = _margins(model, arm, PROMPTS[form])
+        margins[name], seen = _margins(model, arm, contexts)
         prompts.add(seen)
     shifts = {name: values - margins["base"] for name, values in margins.items()}
     effect = shifts[OWN] - shifts[OTHER]
     random = [float(shifts[f"random {arm.direction}"].mean()) for arm in matched]
     bounds = cluster_bootstrap(list(effect), range(len(effect)))
     return {
+        "items": len(effect),
         "prompts_identical": len(prompts) == 1,
         "carryover": _rounded(effect.mean()),
         "carryover_interval": [_rounded(bounds.low), _rounded(bounds.high)],
@@ -135,7 +138,7 @@ def shared_words(home: Home) -> set[str]:
     folder = home.folder / "adapters" / "steering"
     others = [(folder / f"{AXIS}{end}").read_text(encoding="utf-8") for end in (".yaml", ".confirm.yaml")]
     others += [text for texts in EXPOSURES.values() for text in texts]
-    return _stems(itertools.chain.from_iterable(ITEMS)) & _stems(others)
+    return _stems(itertools.chain.from_iterable(ITEMS + BALANCED)) & _stems(others)
 
 
 def _stems(texts: Any) -> set[str]:
@@ -155,37 +158,47 @@ def _lived(mind: Any, texts: Sequence[str], seed: int, progress: Progress, name:
 
 
 def _margins(
-    model: LanguageModel, arm: Arm, contexts: Callable[[Item], list[Context]]
+    model: LanguageModel, arm: Arm, contexts: Sequence[Sequence[Context]]
 ) -> tuple[np.ndarray[Any, Any], tuple[tuple[int, ...], ...]]:
     """Per item, how much likelier helping is than carrying on, nats per token, over all contexts of the item."""
-    found = [contexts(item) for item in ITEMS]
     rows = [
         Row((Message("user", prompt),), intervention=arm.intervention, options=options)
-        for several in found
+        for several in contexts
         for prompt, options in several
     ]
     scored: list[Scored] = model.score(rows)
-    margins = np.array([one.per_token[0] - one.per_token[1] for one in scored]).reshape(len(found), -1).mean(1)
+    margins = np.array([one.per_token[0] - one.per_token[1] for one in scored]).reshape(len(contexts), -1).mean(1)
     return margins, tuple(one.prompt_tokens for one in scored)
 
 
-def _listed(item: Item) -> list[Context]:
+def _listed() -> list[list[Context]]:
     """Both options stand in the prompt, in either order."""
-    situation, give, keep = item
     return [
-        (f"{situation}\n\nYou can:\n- {first}\n- {second}\n\nWhat do you do?", (give, keep))
-        for first, second in ((give, keep), (keep, give))
+        [
+            (f"{situation}\n\nYou can:\n- {first}\n- {second}\n\nWhat do you do?", (give, keep))
+            for first, second in ((give, keep), (keep, give))
+        ]
+        for situation, give, keep in ITEMS
     ]
 
 
-def _said(item: Item) -> list[Context]:
+def _said() -> list[list[Context]]:
     """No option is named: each is what the agent says it does."""
-    situation, *options = item
-    give, keep = (f"I {option[0].lower()}{option[1:]}" for option in options)
-    return [(f"{situation}\n\nWhat do you do?", (give, keep))]
+    return [
+        [_asked(situation, *(f"I {option[0].lower()}{option[1:]}" for option in options))]
+        for situation, *options in ITEMS
+    ]
 
 
-PROMPTS: dict[str, Callable[[Item], list[Context]]] = {"listed": _listed, "said": _said}
+def _balanced() -> list[list[Context]]:
+    return [[_asked(*item)] for item in BALANCED]
+
+
+def _asked(situation: str, give: str, keep: str) -> Context:
+    return f"{situation}\n\nWhat do you do?", (give, keep)
+
+
+PROMPTS: dict[str, Callable[[], list[list[Context]]]] = {"listed": _listed, "said": _said, "balanced": _balanced}
 
 
 def _dealt(shifts: Mapping[str, float]) -> dict[str, float]:
