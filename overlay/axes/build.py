@@ -105,7 +105,10 @@ def build_axis(
         _require_direction(writing, chosen)
     bare = _without_telling_words(groups)
     ablated = _observe(bare, model, pool, norms, progress, "reading them without telling words")
-    evidence = _evidence(method, seen, ablated, norms, reading)
+    ordinary = _observe({"ordinary": neutral_texts()}, model, pool, norms, progress, "reading ordinary text")[
+        "ordinary"
+    ]
+    evidence = _evidence(method, seen, ablated, ordinary, norms, reading)
     calibration = calibrate(writing, chosen, gauge, budget, progress)
     if confirmation:
         fresh = _observe(confirmation, model, pool, norms, progress, "reading the confirmation texts")
@@ -212,24 +215,31 @@ def _evidence(
     method: str,
     seen: Mapping[str, Activations],
     ablated: Mapping[str, Activations],
+    ordinary: Activations,
     norms: NDArray[np.float32],
     blocks: tuple[int, ...],
 ) -> Evidence:
-    """Each text is read by an axis made without it, its twin and a quarter of everything else."""
+    """Each text is read by an axis made without it, its twin and a quarter of everything else.
+
+    In deviations of ordinary text, as any axis is read: raw readings differ in zero and scale from fold to fold.
+    """
     # A block's direction depends on that block alone: the others need not be made.
     norms = norms[list(blocks)]
     seen = {group: found[:, list(blocks)] for group, found in seen.items()}
     ablated = {group: found[:, list(blocks)] for group, found in ablated.items()}
+    ordinary = ordinary[:, list(blocks)]
     blocks = tuple(range(len(blocks)))
     whole: dict[str, list[float]] = {group: [] for group in seen}
     bare: dict[str, list[float]] = {group: [] for group in seen}
     for fold in range(FOLDS):
         kept = {group: found[np.arange(len(found)) % FOLDS != fold] for group, found in seen.items()}
         direction = _direct("fold", method, kept, norms)
+        calm = _readings(ordinary, direction, norms, blocks)
         for group in seen:
             held = np.arange(len(seen[group])) % FOLDS == fold
-            whole[group] += [project(one * norms[:, None], direction, blocks) for one in seen[group][held]]
-            bare[group] += [project(one * norms[:, None], direction, blocks) for one in ablated[group][held]]
+            for readings, texts in ((whole, seen[group][held]), (bare, ablated[group][held])):
+                raw = _readings(texts, direction, norms, blocks)
+                readings[group] += list((raw - calm.mean()) / calm.std(ddof=1))
     halves = [
         _direct("half", method, {group: found[half::2] for group, found in seen.items()}, norms) for half in (0, 1)
     ]
@@ -244,15 +254,19 @@ def _evidence(
     )
 
 
+def _readings(
+    texts: Activations, direction: Direction, norms: NDArray[np.float32], blocks: tuple[int, ...]
+) -> NDArray[np.float64]:
+    return np.array([project(one * norms[:, None], direction, blocks) for one in texts])
+
+
 def _separation(
     seen: Mapping[str, Activations],
     direction: Direction,
     norms: NDArray[np.float32],
     blocks: tuple[int, ...],
 ) -> dict[str, float]:
-    readings = {
-        group: [project(one * norms[:, None], direction, blocks) for one in found] for group, found in seen.items()
-    }
+    readings = {group: list(_readings(found, direction, norms, blocks)) for group, found in seen.items()}
     return {group: auroc(readings["positive"], found) for group, found in readings.items() if group != "positive"}
 
 
