@@ -18,7 +18,15 @@ from overlay.axes.axis import Axis, Evidence, project
 from overlay.axes.calibration import calibrate
 from overlay.axes.contrast import ContrastSet
 from overlay.axes.pooling import check_pool
-from overlay.axes.separation import METHODS, Activations, gradient, read_method, read_writes
+from overlay.axes.separation import (
+    DEFAULT_METHOD,
+    DEFAULT_WRITES,
+    METHODS,
+    Activations,
+    gradient,
+    read_method,
+    read_writes,
+)
 from overlay.axes.text import Text, change_text, likelihood_row, parse_text, text_parts, text_row
 from overlay.documents import MistakeAt, read_document
 from overlay.errors import ArgumentError
@@ -66,8 +74,8 @@ def build_axis(
     model: LanguageModel,
     gauge: VolatilityGauge,
     *,
-    method: str = "discriminant",
-    writes: str = "reading",
+    method: str = DEFAULT_METHOD,
+    writes: str = DEFAULT_WRITES,
     blocks: Sequence[int] | None = None,
     pool: Pool = "ramp",
     budget: float = 0.15,
@@ -183,13 +191,7 @@ def _observe(
     """Activations of all texts by group, in units of each block's residual norm."""
     rows = [text_row(text) for texts in groups.values() for text in texts]
     found = model.observe(rows, pool=pool, progress=lambda done: progress.step(what, done, len(rows)))
-    stacked = np.stack([seen.activations for seen in found]) / norms[None, :, None]
-    result: dict[str, Activations] = {}
-    start = 0
-    for group, texts in groups.items():
-        result[group] = stacked[start : start + len(texts)]
-        start += len(texts)
-    return result
+    return _by_group(np.stack([seen.activations for seen in found]) / norms[None, :, None], groups)
 
 
 def _uphill(
@@ -200,15 +202,21 @@ def _uphill(
     what = "finding what makes the texts likelier"
     found = model.gradients(rows, progress=lambda done: progress.step(what, done, len(rows)))
     # Per residual norm, the unit of a dose.
-    stacked = np.stack(found) * norms[None, :, None]
+    parts = _by_group(np.stack(found) * norms[None, :, None], groups)
+    return gradient(parts["positive"], _others(parts))
+
+
+def _by_group(stacked: Activations, groups: Mapping[str, Sequence[Text]]) -> dict[str, Activations]:
     ends = np.cumsum([len(texts) for texts in groups.values()])[:-1]
-    parts = dict(zip(groups, np.split(stacked, ends), strict=True))
-    return gradient(parts["positive"], {group: part for group, part in parts.items() if group != "positive"})
+    return dict(zip(groups, np.split(stacked, ends), strict=True))
+
+
+def _others(groups: Mapping[str, Activations]) -> dict[str, Activations]:
+    return {group: found for group, found in groups.items() if group != "positive"}
 
 
 def _direct(name: str, method: str, seen: Mapping[str, Activations], norms: NDArray[np.float32]) -> Direction:
-    others = {group: found for group, found in seen.items() if group != "positive"}
-    return Direction(name, METHODS[method](seen["positive"], others), norms)
+    return Direction(name, METHODS[method](seen["positive"], _others(seen)), norms)
 
 
 def _evidence(

@@ -13,7 +13,7 @@ from overlay.axes.axis import Axis, load_axis
 from overlay.axes.calibration import DOSES, FULL, QUICK, calibrate_fully
 from overlay.axes.contrast import ContrastSet, read_contrast
 from overlay.axes.control_vector import ControlVector, axis_vector, read_control_vector, write_control_vector
-from overlay.axes.separation import METHODS
+from overlay.axes.separation import DEFAULT_METHOD, DEFAULT_WRITES, METHODS
 from overlay.axes.text import Text
 from overlay.errors import (
     ArgumentError,
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from overlay.progress import Progress
 
 CONFIRMATION_SUFFIX = ".confirm.yaml"
-
-DEFAULT_METHOD = "levelled"
-DEFAULT_WRITES = "gradient"
 
 Pairs = Sequence[tuple[str, str]]
 """A text that an axis should fire on and its twin, each."""
@@ -177,8 +174,8 @@ class AxisLibrary:
         """Build and save an axis, whether it passes its checks or not.
 
         Args:
-            method: how contrast texts become a direction; discriminant when not given.
-            writes: along what a dose acts, `reading` (when not given) or `gradient`.
+            method: how contrast texts become a direction; levelled when not given.
+            writes: along what a dose acts, `gradient` (when not given) or `reading`.
             force: let it be used even if it does not pass; it stays unproven.
             pairs, into: texts to grow it from beside those that people wrote; another folder to save it in.
 

@@ -60,46 +60,20 @@ def projected(positive: Activations, others: Mapping[str, Activations]) -> Activ
 def discriminant(positive: Activations, others: Mapping[str, Activations]) -> Activations:
     """Linear discriminant of the positive group against all others, level between them and neutral text.
 
-    The within-group covariance is shrunk towards a multiple of the identity (Ledoit and Wolf 2004).
     Level means that the negatives and foils read, on average, what neutral text reads: without this
     constraint anything about people read halfway to the positive group, and an accumulator fed with
     anger rose to two thirds of one fed with the axis's own texts.
     """
-    from sklearn.covariance import ledoit_wolf
-
-    raw, tilt = _contrast(positive, others), _tilts(others).mean(0)
-    kept = np.zeros_like(raw)
-    for layer in range(raw.shape[0]):
-        within = np.concatenate([group[:, layer] - group[:, layer].mean(0) for group in (positive, *others.values())])
-        if not within.any():
-            continue
-        covariance, _ = ledoit_wolf(within.astype(np.float64), assume_centered=True)
-        apart, level = np.linalg.solve(covariance, np.stack([raw[layer], tilt[layer]], axis=1).astype(np.float64)).T
-        # The smallest change, in the metric of the covariance, after which the axis reads `tilt` as zero.
-        steepness = tilt[layer] @ level
-        kept[layer] = apart - level * (tilt[layer] @ apart) / steepness if steepness > 0 else apart
-    return _unit(kept)
+    return _discriminated(positive, others, _tilts(others).mean(0, keepdims=True))
 
 
 def levelled(positive: Activations, others: Mapping[str, Activations]) -> Activations:
     """The discriminant, with each negative and foil group level with neutral text, and not only their mean.
 
-    A mean is level as well when fear reads high and anger low. The constraints are met by the smallest change in the
-    metric of the covariance; as many are met as the groups are independent.
+    A mean is level as well when fear reads high and anger low. As many constraints are met as the groups are
+    independent.
     """
-    from sklearn.covariance import ledoit_wolf
-
-    raw, tilts = _contrast(positive, others), _tilts(others)
-    kept = np.zeros_like(raw)
-    for layer in range(raw.shape[0]):
-        within = np.concatenate([group[:, layer] - group[:, layer].mean(0) for group in (positive, *others.values())])
-        if not within.any():
-            continue
-        covariance, _ = ledoit_wolf(within.astype(np.float64), assume_centered=True)
-        apart = np.linalg.solve(covariance, raw[layer].astype(np.float64))
-        spans = tilts[:, layer].astype(np.float64)
-        kept[layer] = apart - _reading(spans, apart, np.linalg.solve(covariance, spans.T))
-    return _unit(kept)
+    return _discriminated(positive, others, _tilts(others))
 
 
 def gradient(positive: Activations, others: Mapping[str, Activations]) -> Activations:
@@ -169,8 +143,14 @@ METHODS: dict[str, Separate] = {
 }
 
 
+DEFAULT_METHOD = "levelled"
+"""An accumulator is fed with what an axis reads: each foil has to be level, not their mean alone."""
+
 WRITES = ("reading", "gradient")
 """Along what a dose acts: along the direction that is read, or up the gradient of the texts' likelihood."""
+
+DEFAULT_WRITES = "gradient"
+"""The direction that tells texts apart best says little about how to bring them about: no choice followed it."""
 
 
 def read_writes(text: str) -> str:
@@ -201,6 +181,28 @@ def _tilts(others: Mapping[str, Activations]) -> Activations:
     scenes = np.stack([found.mean(0) for group, found in others.items() if group != "neutral"])
     tilts: Activations = scenes - others["neutral"].mean(0)
     return tilts
+
+
+def _discriminated(positive: Activations, others: Mapping[str, Activations], tilts: Activations) -> Activations:
+    """The linear discriminant that reads each of `tilts`, (tilts, layers, width), as zero.
+
+    The within-group covariance is shrunk towards a multiple of the identity (Ledoit and Wolf 2004), and the
+    constraints are met by the smallest change in its metric.
+    """
+    from sklearn.covariance import ledoit_wolf
+
+    raw = _contrast(positive, others)
+    kept = np.zeros_like(raw)
+    for layer in range(raw.shape[0]):
+        within = np.concatenate([group[:, layer] - group[:, layer].mean(0) for group in (positive, *others.values())])
+        if not within.any():
+            continue
+        covariance, _ = ledoit_wolf(within.astype(np.float64), assume_centered=True)
+        spans = tilts[:, layer].astype(np.float64)
+        towards = np.column_stack([raw[layer], *spans]).astype(np.float64)
+        apart, *moves = np.linalg.solve(covariance, towards).T
+        kept[layer] = apart - _reading(spans, apart, np.column_stack(moves))
+    return _unit(kept)
 
 
 def _reading(

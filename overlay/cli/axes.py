@@ -39,10 +39,10 @@ def axes_build(
     name: Annotated[str, typer.Argument(help="Which axis: a file of adapters/steering, without .yaml.")],
     method: Annotated[
         str | None,
-        typer.Option(help="discriminant (when not given), levelled, difference, projected, pca or logistic."),
+        typer.Option(help="levelled (when not given), discriminant, difference, projected, pca or logistic."),
     ] = None,
     writes: Annotated[
-        str | None, typer.Option(help="A dose acts along the reading (when not given), or the gradient of likelihood.")
+        str | None, typer.Option(help="A dose acts along the gradient of likelihood (when not given), or the reading.")
     ] = None,
     pool: PoolOption = "ramp",
     force: ForceOption = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 from overlay.equivalence.prompt import Prompt
 from overlay.equivalence.target import Divergence, Sample, Target, divergence
 from overlay.errors import ArgumentError
-from overlay.model import NOTHING, Encoded
+from overlay.model import Encoded
 
 BACKWARD = 3
 """A step of training costs about three times its forward pass, in tokens that the model could have read instead."""
@@ -169,17 +168,8 @@ def _forward(
         options["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
     if "logits_to_keep" in accepted:
         options["logits_to_keep"] = keep
-    with _float_logits(target, rows):
+    # As all others here: a bfloat16 logit moves in steps of a tenth of a nat.
+    with target.model.steering.unsteered([Encoded(tuple(row), 0) for row in rows]):
         output = model.module(inputs_embeds=torch.stack(lines), attention_mask=mask, use_cache=False, **options)
     for index, sample in enumerate(samples):
         yield output.logits[index, -sample.positions :].float().log_softmax(-1)
-
-
-def _float_logits(target: Target, rows: Sequence[Sequence[int]]) -> contextlib.AbstractContextManager[Any]:
-    """Logits in float32, as all others here: a bfloat16 logit moves in steps of a tenth of a nat."""
-
-    def nowhere(row: int, text: str) -> tuple[int, ...]:
-        return ()
-
-    prompts = [Encoded(tuple(row), 0) for row in rows]
-    return target.model.steering.plan([NOTHING] * len(rows), prompts, locate=nowhere, exact=True)

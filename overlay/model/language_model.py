@@ -772,13 +772,8 @@ class LanguageModel:
             Encoded((*prompt.tokens, *tokens), prompt.turn_start)
             for prompt, tokens in zip(prompts, options, strict=True)
         ]
-
-        def nowhere(row: int, text: str) -> tuple[int, ...]:
-            return ()
-
-        bare = [NOTHING] * len(rows)
         ids, mask = self._pad(whole)
-        with torch.enable_grad(), self.steering.plan(bare, whole, locate=nowhere, record=True, exact=True) as plan:
+        with torch.enable_grad(), self.steering.unsteered(whole, record=True) as plan:
             embedded = self.module.get_input_embeddings()(ids).detach().requires_grad_()
             longest = max(map(len, options))
             logits = self._forward(None, mask, keep=longest + 1, inputs_embeds=embedded, use_cache=False).logits

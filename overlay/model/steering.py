@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from overlay.errors import InterventionError
 from overlay.model.blocks import Blocks
-from overlay.model.intervention import Intervention
+from overlay.model.intervention import NOTHING, Intervention
 from overlay.model.plan import Gaze, Locate, Plan, compile_plan
 from overlay.model.row import Encoded
 
@@ -103,6 +103,10 @@ class Steering:
             # What a killed thread left may be cleared away late, when another plan is present.
             if self._present() is plan:
                 self._present = _absent
+
+    def unsteered(self, prompts: Sequence[Encoded], *, record: bool = False) -> contextlib.AbstractContextManager[Plan]:
+        """A plan under which nothing acts and logits are computed in float32. Raises InterventionError."""
+        return self.plan([NOTHING] * len(prompts), prompts, locate=lambda row, text: (), record=record, exact=True)
 
     def _before_body(self, body: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         plan = self.current

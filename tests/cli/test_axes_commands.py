@@ -65,7 +65,7 @@ def test_an_unproven_axis_fails_the_build_unless_forced_and_is_marked_in_every_l
     assert "unproven, forced: held-out AUROC" in overlay("axes", "list", "--home", home).out
     listed = {axis["name"]: axis for axis in json.loads(overlay("axes", "list", "--json", "--home", home).out)}
     assert listed["same"] | {"problem": ""} == {
-        "name": "same", "built": True, "proven": False, "forced": True, "method": "discriminant",
+        "name": "same", "built": True, "proven": False, "forced": True, "method": "levelled",
         "writes": "reading", "pool": "ramp", "problem": "",
     }  # fmt: skip
     assert listed["same"]["problem"].startswith("unproven, forced: held-out AUROC against negative")
