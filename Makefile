@@ -40,9 +40,6 @@ evidence: models
 	@$(RUN)/overlay axes calibrate tenderness --out docs/axes
 	@for name in engine focus bans inner kills carryover emergent sweep nulls resumes frames memory memory_kills vault \
 		adapters forgetting swaps microvariants probes teaching; do $(RUN)/overlay bench $$name || exit 1; done
-	@$(RUN)/overlay axes build tenderness --method levelled --writes gradient --force
-	@$(RUN)/overlay bench carryover
-	@$(RUN)/overlay axes build tenderness --method discriminant --writes reading
 	@$(RUN)/overlay bench anchoring --out docs/anchoring.png
 	@for data in $(wildcard $(DATA)/locomo*.json $(DATA)/musique_questions.json); do \
 		$(RUN)/overlay bench recall --data $$data || exit 1; $(RUN)/overlay bench folds --data $$data || exit 1; done

@@ -240,26 +240,14 @@ class Emergents:
 
     def _spoken_neutrally(self, progress: Progress) -> InnerNeutral:
         """The agent's inner speech about ordinary subjects: gathered once for these voices and this model."""
-        mind = self._mind
-        questions = [(frame.name, question) for frame in mind.frames.frames.values() for question in frame.questions]
+        asked, opening = self._mind.asked(ORDINARY_SUBJECTS), self._mind.opening()
         seed = self._home.settings.seed
-        speakers = min(mind.dialogue.voices, len(mind.voices))
-        wanted = setup_digest(mind.voices, mind.opening(), questions, ORDINARY_SUBJECTS, seed, speakers)
         path = self._folder / "neutral.safetensors"
         if self._neutral is None:
             with contextlib.suppress(RecordDamaged, WrongBaseModel):
                 self._neutral = InnerNeutral.load(path, self._model.digest)
-        if self._neutral is None or self._neutral.setup_digest != wanted:
-            self._neutral = gather_inner_neutral(
-                self._model,
-                mind.voices,
-                mind.opening(),
-                questions,
-                ORDINARY_SUBJECTS,
-                seed,
-                progress,
-                speakers=speakers,
-            )
+        if self._neutral is None or self._neutral.setup_digest != setup_digest(asked, opening, seed):
+            self._neutral = gather_inner_neutral(self._model, asked, opening, seed, progress)
             self._neutral.save(path)
         return self._neutral
 

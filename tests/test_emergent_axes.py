@@ -18,7 +18,7 @@ from overlay import Agent, Home
 from overlay.cli.command_line import app
 from overlay.emergent import living, outlook
 from overlay.fork import fork, relive
-from overlay.inner import Drift, DriftSettings, Emergence
+from overlay.inner import ORDINARY_SUBJECTS, Drift, DriftSettings, Emergence
 from overlay.progress import SilentProgress
 from overlay.records import append_record, read_journal
 from overlay.replay import replay
@@ -94,6 +94,20 @@ def test_an_axis_is_born_accumulates_is_told_and_taken_up_again(home: Home, tiny
         assert agent.state.values["e1"] == felt and agent.influence.axes["e1"].method == "emergent"
     assert reset(home, 1_900_009_000.0) is not None
     assert {one.value for one in present(home, 1_900_009_000.0)} == {0.0}
+
+
+def test_neutral_speech_is_asked_what_a_life_of_its_subjects_would_be_asked(home: Home, tiny_llama: Any) -> None:
+    """Other masks or questions would be drift that no subject caused."""
+    subjects = ORDINARY_SUBJECTS[:6]
+    with Agent.open(home, model=tiny_llama, clock=clock()) as agent:
+        asked = [[(one.voice.name, one.frame, one.question) for one in turns] for turns in agent.mind.asked(subjects)]
+        for subject in subjects:
+            agent.live(subject)
+    lived = [
+        [(one["voice"], one["frame"], one["question"]) for one in record["inner_speech"] if one["round"] == 1]
+        for record in records(home)
+    ]
+    assert asked == lived and len({question for turns in asked for *_, question in turns}) > 1
 
 
 def test_a_session_in_which_an_axis_is_born_is_replayed_to_the_last_bit(home: Home, tiny_llama: Any) -> None:

@@ -187,6 +187,16 @@ class Asked:
         return ">".join((*self.within, self.voice.name))
 
 
+def asked_about(
+    situation: str, questions: Sequence[tuple[str, str]], voices: Sequence[Voice], earlier: int = 0
+) -> list[Asked]:
+    """Each voice with its question, the (frame, question) pairs taken in turn; so many were asked `earlier`."""
+    return [
+        Asked(voice, (), (Segment("user", situation),), *questions[(earlier + place) % len(questions)])
+        for place, voice in enumerate(voices)
+    ]
+
+
 def run_dialogue(
     situation: str,
     questions: Sequence[tuple[str, str]],
@@ -218,10 +228,7 @@ def run_dialogue(
     moves: dict[str, float] = {}
     for number in range(1, dialogue.rounds + 1):
         before = found.state
-        turns = [
-            Asked(voice, (), (Segment("user", situation),), *questions[(found.asked + place) % len(questions)])
-            for place, voice in enumerate(voices)
-        ]
+        turns = asked_about(situation, questions, voices, found.asked)
         found.asked += len(turns)
         heard = dict(found.last_words)
         found.last_words = {}

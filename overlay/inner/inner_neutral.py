@@ -6,7 +6,6 @@ Inner speech is far from plain prose whatever it is about: its register alone mu
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from overlay.errors import ArgumentError, RecordDamaged, WrongBaseModel
-from overlay.inner.dialogue import Asked, Voice, voice_context
+from overlay.inner.dialogue import Asked, voice_context
 from overlay.inner.drift import neutral_activations
-from overlay.inner.ledger import Segment, SourcedMessage
+from overlay.inner.ledger import SourcedMessage
 from overlay.inner.tensor_record import checksum, read_tensors, write_tensors
 from overlay.model import Row, Sampling
 from overlay.records import digest_of
@@ -29,12 +28,6 @@ if TYPE_CHECKING:
     from overlay.progress import Progress
 
 FORMAT = "overlay-inner-neutral-1"
-
-SUBJECTS = 48
-"""So many subjects are spoken about, when there is that much text: as many samples as a life of middling length."""
-
-SUBJECT_WORDS = 5
-"""Shorter than that, a piece of a text is no subject."""
 
 FEWEST_SAMPLES = 8
 """Fewer can't show how much inner speech varies by itself."""
@@ -96,9 +89,6 @@ each, whatever their themes) had mean drifts with cosines of 0.46 to 0.86, and o
 tone gave birth to an axis. Against these subjects the cosines were 0.32 to 0.81, and that life gave birth to none.
 """
 
-_SEAM = re.compile(
-    r"[,;:.]\s+|\s+(?=(?:and|as|because|before|but|for|if|in|on|so|than|that|to|until|when|which|while|with)\s)"
-)
 _NEXT_STEP = "move it aside; it is gathered anew when it is needed"
 
 
@@ -175,41 +165,18 @@ class InnerNeutral:
         return {"samples": self.samples, "level": self.level, "norms": self.norms}
 
 
-def neutral_subjects(texts: Sequence[str], wanted: int = SUBJECTS) -> tuple[str, ...]:
-    """The texts, cut at their seams into shorter subjects of five words and more where there are too few of them."""
-    if len(texts) >= wanted:
-        return tuple(texts)
-    found: list[str] = []
-    for text in texts:
-        pieces: list[str] = []
-        for piece in _SEAM.split(text.strip()):
-            if pieces and len(pieces[-1].split()) < SUBJECT_WORDS:
-                pieces[-1] = f"{pieces[-1]} {piece}"
-            else:
-                pieces.append(piece)
-        if len(pieces) > 1 and len(pieces[-1].split()) < SUBJECT_WORDS:
-            last = pieces.pop()
-            pieces[-1] = f"{pieces[-1]} {last}"
-        found += pieces
-    return tuple(found)
-
-
-def setup_digest(
-    voices: Sequence[Voice],
-    opening: Sequence[SourcedMessage],
-    questions: Sequence[tuple[str, str]],
-    texts: Sequence[str],
-    seed: int,
-    speakers: int = 2,
-) -> str:
+def setup_digest(asked: Sequence[Sequence[Asked]], opening: Sequence[SourcedMessage], seed: int) -> str:
     """sha256 over all that `gather_inner_neutral` gets beside the model: who speaks, of what, and with which luck."""
     facts = {
-        "voices": [voice.model_dump(mode="json") for voice in voices],
+        "asked": [
+            [
+                [turn.voice.model_dump(mode="json"), [segment.text for segment in turn.situation], turn.question]
+                for turn in turns
+            ]
+            for turns in asked
+        ],
         "opening": [[message.role, [segment.text for segment in message.segments]] for message in opening],
-        "questions": [list(question) for question in questions],
-        "texts": list(texts),
         "seed": seed,
-        "speakers": speakers,
     }
     return digest_of(facts)
 
@@ -231,68 +198,52 @@ def read_inner_speech(model: LanguageModel, said: Sequence[Sequence[str]]) -> li
 
 def gather_inner_neutral(
     model: LanguageModel,
-    voices: Sequence[Voice],
+    asked: Sequence[Sequence[Asked]],
     opening: Sequence[SourcedMessage],
-    questions: Sequence[tuple[str, str]],
-    texts: Sequence[str],
     seed: int,
     progress: Progress | None = None,
-    *,
-    speakers: int = 2,
 ) -> InnerNeutral:
     """Let the voices speak, unsteered, about neutral subjects, and read what they said.
 
-    Subject i is put to `speakers` voices and questions, taken in turn, so that all masks and questions take part.
-
     Args:
+        asked: by subject, the voices and what they are asked, as `Mind.asked` gives them: the masks and questions that
+            a life of these subjects would have. Any others would be drift that no subject caused.
         opening: what all contexts begin with, as the mind's `opening()` gives it.
-        questions: (frame, question) pairs.
-        texts: neutral texts; cut into subjects when there are fewer than `SUBJECTS`.
-        speakers: voices that speak about a subject: as many as speak in a turn of life.
 
     Raises:
-        ArgumentError: there is no voice or question, or too little was said.
+        ArgumentError: too little was said.
     """
     from overlay.model import neutral_texts  # brings torch, which reading a home must not wait for
 
-    if not voices or not questions or speakers < 1:
-        raise ArgumentError(
-            f"{len(voices)} voices, {len(questions)} questions, {speakers} speakers", "give at least one of each"
+    rows = [
+        Row(
+            voice_context(opening, turn, {}).chat,
+            sampling=Sampling(turn.voice.max_tokens, turn.voice.temperature, top_p=0.95),
+            seed=_seed(seed, number, place),
         )
-    subjects = neutral_subjects(texts)
-    rows = []
-    for number, subject in enumerate(subjects):
-        for place in range(min(speakers, len(voices))):
-            voice = voices[(number + place) % len(voices)]
-            frame, question = questions[(number * speakers + place) % len(questions)]
-            asked = Asked(voice, (), (Segment("user", subject),), frame, question)
-            rows.append(
-                Row(
-                    voice_context(opening, asked, {}).chat,
-                    sampling=Sampling(voice.max_tokens, voice.temperature, top_p=0.95),
-                    seed=_seed(seed, number, place),
-                )
-            )
-    what = "letting the voices speak of neutral things"
-    completions = model.generate(
-        rows, progress=(lambda done: progress.step(what, done, len(rows))) if progress else None
-    )
-    each = len(rows) // len(subjects) if subjects else 1
-    said = [
-        [completion.text for completion in completions[start : start + each]] for start in range(0, len(rows), each)
+        for number, turns in enumerate(asked)
+        for place, turn in enumerate(turns)
     ]
+    what = "letting the voices speak of neutral things"
+    texts = iter(
+        completion.text
+        for completion in model.generate(
+            rows, progress=(lambda done: progress.step(what, done, len(rows))) if progress else None
+        )
+    )
+    said = [[next(texts) for _ in turns] for turns in asked]
     samples = [sample for sample in read_inner_speech(model, said) if sample is not None]
     if len(samples) < FEWEST_SAMPLES:
         raise ArgumentError(
-            f"the voices said something about {len(samples)} of {len(subjects)} neutral subjects",
-            f"give texts of at least {FEWEST_SAMPLES} subjects, and voices that answer",
+            f"the voices said something about {len(samples)} of {len(asked)} neutral subjects",
+            f"give at least {FEWEST_SAMPLES} subjects, and voices that answer",
         )
     return InnerNeutral(
         np.stack(samples),
         neutral_activations(model),
         np.array(model.residual_norms(neutral_texts()), np.float32),
         model.digest,
-        setup_digest(voices, opening, questions, texts, seed, speakers),
+        setup_digest(asked, opening, seed),
     )
 
 

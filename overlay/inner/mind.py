@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from overlay.frames import NOTHING_LEARNED, ActiveFrame, Effects, FrameGraph, FrameTurn, LearnedWeights, effects_of
-from overlay.inner.dialogue import Dialogue, DialogueSettings, Voice, run_dialogue
+from overlay.inner.dialogue import Asked, Dialogue, DialogueSettings, Voice, asked_about, run_dialogue
 from overlay.inner.influence import Influence
 from overlay.inner.ledger import Segment, SourcedMessage
 from overlay.inner.state import State, StateChange, StateSettings
@@ -80,7 +80,7 @@ class Mind:
         effects = effects_of(woken.active)
         dialogue = run_dialogue(
             text,
-            effects.questions or [_DEFAULT_QUESTION],
+            _questions(effects),
             self._called(effects.voices),
             state,
             model=self.model,
@@ -94,11 +94,24 @@ class Mind:
         )
         return Experience(dialogue.state, woken.energies, woken.active, changes + dialogue.changes, dialogue)
 
+    def asked(self, texts: Sequence[str]) -> list[list[Asked]]:
+        """By text, who would speak first of it and be asked what, were they read one after the other, at rest."""
+        rest, energies, found = State.resting(self.settings), dict[str, float](), list[list[Asked]]()
+        for text in texts:
+            woken = self.wake(text, rest, energies)
+            energies, effects = woken.energies, effects_of(woken.active)
+            found.append(asked_about(text, _questions(effects), self._called(effects.voices)))
+        return found
+
     def _called(self, called: Sequence[str]) -> list[Voice]:
         """The voices that active frames call, strongest frame first, then the others in order of name."""
         order = {name: place for place, name in enumerate(called)}
         ranked = sorted(self.voices, key=lambda voice: (order.get(voice.name, len(called)), voice.name))
         return ranked[: self.dialogue.voices]
+
+
+def _questions(effects: Effects) -> Sequence[tuple[str, str]]:
+    return effects.questions or [_DEFAULT_QUESTION]
 
 
 def _shorten(text: str, length: int = 60) -> str:

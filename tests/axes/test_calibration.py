@@ -26,7 +26,7 @@ DIRECTIONS = 2
 @pytest.fixture(scope="module")
 def calibrated(toy_axis: Axis, tiny_gauge: VolatilityGauge) -> Axis:
     found = calibrate_fully(
-        toy_axis.direction, toy_axis.blocks, FRESH, tiny_gauge, BUDGET,
+        toy_axis.writing, toy_axis.blocks, FRESH, tiny_gauge, BUDGET,
         fresh=True, doses=7, directions=DIRECTIONS, effort=QUICK,
     )  # fmt: skip
     return replace(toy_axis, calibration=found)
@@ -151,12 +151,12 @@ def test_a_measurement_that_would_mean_nothing_is_refused(
     toy_axis: Axis, tiny_gauge: VolatilityGauge, wrong: dict[str, Any]
 ) -> None:
     with pytest.raises(ArgumentError):
-        calibrate_fully(toy_axis.direction, toy_axis.blocks, FRESH, tiny_gauge, BUDGET, fresh=True, **wrong)
+        calibrate_fully(toy_axis.writing, toy_axis.blocks, FRESH, tiny_gauge, BUDGET, fresh=True, **wrong)
 
 
 def test_an_axis_without_texts_gets_its_costs_and_limit_alone(toy_axis: Axis, tiny_gauge: VolatilityGauge) -> None:
     found = calibrate_fully(
-        toy_axis.direction, toy_axis.blocks, {}, tiny_gauge, BUDGET, fresh=False, doses=7, effort=QUICK
+        toy_axis.writing, toy_axis.blocks, {}, tiny_gauge, BUDGET, fresh=False, doses=7, effort=QUICK
     )
     assert found == toy_axis.calibration
     axis = replace(toy_axis, calibration=found)

@@ -62,8 +62,8 @@ def test_the_file_holds_what_other_programs_expect_of_it(
     (block,) = toy_axis.blocks
     (tensor,) = reader.tensors
     assert tensor.name == f"direction.{block}" and tensor.tensor_type == gguf.GGMLQuantizationType.F32
-    strength = amount * toy_axis.calibration.budget_dose * toy_axis.direction.norms[block]
-    np.testing.assert_allclose(tensor.data, toy_axis.direction.vectors[block] * strength, rtol=1e-5)
+    strength = amount * toy_axis.calibration.budget_dose * toy_axis.writing.norms[block]
+    np.testing.assert_allclose(tensor.data, toy_axis.writing.vectors[block] * strength, rtol=1e-5)
 
 
 def test_added_to_the_outputs_of_its_blocks_a_vector_does_what_the_dose_does(
@@ -149,9 +149,9 @@ def test_what_goes_out_comes_back_as_the_same_vectors(
     found = library.import_vector(tmp_path / "vowels.gguf", "again", tiny_llama, tiny_gauge, budget=BUDGET)
     blocks = list(toy_axis.blocks)
     assert found.blocks == toy_axis.blocks and found.name == "again" and found.method == "imported"
-    cosines = (found.direction.vectors[blocks] * toy_axis.direction.vectors[blocks]).sum(-1)
+    cosines = (found.direction.vectors[blocks] * toy_axis.writing.vectors[blocks]).sum(-1)
     assert (cosines > 0.9999).all() and not np.delete(found.direction.vectors, blocks, axis=0).any()
-    np.testing.assert_allclose(found.direction.norms, toy_axis.direction.norms, rtol=1e-4)
+    np.testing.assert_allclose(found.direction.norms, toy_axis.writing.norms, rtol=1e-4)
     assert found.calibration.budget_dose == pytest.approx(toy_axis.calibration.budget_dose, rel=1e-2)
     replace(found, forced=True).save(tmp_path / "built")
     library.export_vector("again", tmp_path / "again.gguf")

@@ -34,7 +34,7 @@ def measured(
     toy_axis: Axis, tiny_llama: Any, tiny_gauge: VolatilityGauge
 ) -> tuple[DoseResponse, list[dict[str, Values]]]:
     likelihoods = Likelihoods(GROUPS, tiny_llama)
-    return measure_response(toy_axis.direction, toy_axis.blocks, DOSES, likelihoods, tiny_gauge, fresh=True)
+    return measure_response(toy_axis.writing, toy_axis.blocks, DOSES, likelihoods, tiny_gauge, fresh=True)
 
 
 # --- doses ---------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def test_each_point_is_what_scoring_the_texts_says(
 ) -> None:
     response, _ = measured
     point = response.points[-1]
-    dose = Intervention((Dose(toy_axis.direction, point.dose, toy_axis.blocks),))
+    dose = Intervention((Dose(toy_axis.writing, point.dose, toy_axis.blocks),))
     means = {}
     for group, texts in GROUPS.items():
         changes = []
@@ -113,7 +113,7 @@ def test_the_specific_effect_is_blind_to_what_all_groups_share() -> None:
 def test_chats_and_plain_texts_are_scored_alike(toy_axis: Axis, tiny_llama: Any) -> None:
     chat = (Message("user", "hjklm hjk"), Message("assistant", "aeiou aeo iou"))
     groups = {"positive": (chat, GROUPS["positive"][0]), "negative": GROUPS["negative"][:2]}
-    dose = Dose(toy_axis.direction, 0.3, toy_axis.blocks)
+    dose = Dose(toy_axis.writing, 0.3, toy_axis.blocks)
     (change,) = Likelihoods(groups, tiny_llama).changes([dose], "measuring")
     base, steered = tiny_llama.score(
         [
@@ -141,7 +141,7 @@ def comparisons(
     tiny_gauge: VolatilityGauge,
 ) -> tuple[RandomComparison, RandomComparison]:
     return compare_with_random(
-        toy_axis.direction,
+        toy_axis.writing,
         toy_axis.blocks,
         DOSES,
         measured[1],
@@ -174,7 +174,7 @@ def test_the_axis_is_compared_on_the_very_texts_of_the_random_directions(
 ) -> None:
     chosen = choose_texts(GROUPS, 8)
     assert comparisons[0].texts == {group: len(texts) for group, texts in chosen.items()} != {}
-    (change,) = Likelihoods(chosen, tiny_llama).changes([Dose(toy_axis.direction, DOSES[0], toy_axis.blocks)], "")
+    (change,) = Likelihoods(chosen, tiny_llama).changes([Dose(toy_axis.writing, DOSES[0], toy_axis.blocks)], "")
     for comparison in comparisons:
         assert comparison.axis_own[0] == pytest.approx(change["positive"].mean(), abs=1e-5)
         assert comparison.axis_specific[0] == pytest.approx(specific_mean(change), abs=1e-5)
@@ -224,7 +224,7 @@ def test_all_windows_cost_the_same_and_the_gain_is_against_where_it_acts_now(
 ) -> None:
     cost = toy_axis.calibration.cost
     sweep = sweep_layers(
-        toy_axis.direction,
+        toy_axis.writing,
         toy_axis.blocks,
         Likelihoods(GROUPS, tiny_llama),
         tiny_gauge,
@@ -238,7 +238,7 @@ def test_all_windows_cost_the_same_and_the_gain_is_against_where_it_acts_now(
     assert sweep.best.specific.mean == max(window.specific.mean for window in sweep.windows)
     for window in sweep.windows:
         signs = [
-            tiny_gauge.measure(Intervention((Dose(toy_axis.direction, sign * window.dose, window.blocks),)))
+            tiny_gauge.measure(Intervention((Dose(toy_axis.writing, sign * window.dose, window.blocks),)))
             for sign in (1, -1)
         ]
         assert 0.9 * cost <= max(one.mean for one in signs) <= cost * 1.001
@@ -249,9 +249,9 @@ def test_all_windows_cost_the_same_and_the_gain_is_against_where_it_acts_now(
 def test_windows_without_a_direction_are_left_out_and_named(
     toy_axis: Axis, tiny_llama: Any, tiny_gauge: VolatilityGauge
 ) -> None:
-    vectors = toy_axis.direction.vectors.copy()
+    vectors = toy_axis.writing.vectors.copy()
     vectors[0] = 0
-    holed = Direction("holed", vectors, toy_axis.direction.norms)
+    holed = Direction("holed", vectors, toy_axis.writing.norms)
     sweep = sweep_layers(
         holed, toy_axis.blocks, Likelihoods(GROUPS, tiny_llama), tiny_gauge,
         cost=BUDGET, budget_dose=toy_axis.calibration.budget_dose, step=1,

@@ -66,7 +66,7 @@ def test_an_unproven_axis_fails_the_build_unless_forced_and_is_marked_in_every_l
     listed = {axis["name"]: axis for axis in json.loads(overlay("axes", "list", "--json", "--home", home).out)}
     assert listed["same"] | {"problem": ""} == {
         "name": "same", "built": True, "proven": False, "forced": True, "method": "levelled",
-        "writes": "reading", "pool": "ramp", "problem": "",
+        "writes": "gradient", "pool": "ramp", "problem": "",
     }  # fmt: skip
     assert listed["same"]["problem"].startswith("unproven, forced: held-out AUROC against negative")
     assert listed["vowels"]["proven"] and not listed["vowels"]["forced"] and not listed["vowels"]["problem"]
@@ -82,7 +82,7 @@ def test_an_axis_goes_out_and_comes_in_again(overlay: Command, home: Path, tmp_p
     built = home / ".overlay" / "axes"
     vowels, back = load_axis(built / "vowels.safetensors"), load_axis(built / "back.safetensors")
     (block,) = vowels.blocks
-    assert vowels.direction.vectors[block] @ back.direction.vectors[block] < -0.9999 and back.pool == "mean"
+    assert vowels.writing.vectors[block] @ back.direction.vectors[block] < -0.9999 and back.pool == "mean"
     assert overlay("axes", "import", file, "--name", "back", "--force", "--home", home).code == 0
     assert load_axis(built / "back.safetensors").forced
 

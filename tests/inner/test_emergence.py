@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,17 @@ from toy_axis import BUDGET
 from overlay.axes import Evidence, load_axis
 from overlay.axes.axis import project
 from overlay.errors import ArgumentError, AxisUnproven, RecordDamaged, WrongBaseModel
-from overlay.inner import Drift, DriftSettings, Influence, State, Voice
+from overlay.inner import ORDINARY_SUBJECTS, Drift, DriftSettings, Influence, State, Voice
+from overlay.inner.dialogue import Asked, asked_about
 from overlay.inner.emergence import Emergence, EmergenceSettings, Event, calibrated, reading_scale
 from overlay.inner.inner_neutral import (
     FEWEST_SAMPLES,
-    SUBJECTS,
     InnerNeutral,
     gather_inner_neutral,
-    neutral_subjects,
     setup_digest,
 )
 from overlay.inner.ledger import Segment, SourcedMessage
-from overlay.model import Direction, VolatilityGauge, neutral_texts
+from overlay.model import Direction, VolatilityGauge
 
 LAYERS, WIDTH = 4, 48
 BLOCKS = tuple(range(LAYERS))
@@ -447,9 +447,15 @@ OPENING = (SourcedMessage("system", (Segment("system", "You think."),)),)
 QUESTIONS = (("none", "What is it?"), ("side", "Who is missing?"))
 
 
+def asked(
+    voices: Sequence[Voice] = VOICES, questions: Sequence[tuple[str, str]] = QUESTIONS, count: int = 12
+) -> list[list[Asked]]:
+    return [asked_about(text, questions, voices) for text in ORDINARY_SUBJECTS[:count]]
+
+
 @pytest.fixture(scope="module")
 def tiny_neutral(tiny_llama: Any) -> InnerNeutral:
-    return gather_inner_neutral(tiny_llama, VOICES, OPENING, QUESTIONS, neutral_texts()[:6], seed=3)
+    return gather_inner_neutral(tiny_llama, asked(), OPENING, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -470,36 +476,25 @@ def tiny_emergence(tiny_llama: Any, tiny_neutral: InnerNeutral) -> Emergence:
 def test_neutral_speech_is_gathered_alike_twice_and_knows_its_setup(
     tiny_llama: Any, tiny_neutral: InnerNeutral
 ) -> None:
-    texts = neutral_texts()[:6]
-    again = gather_inner_neutral(tiny_llama, VOICES, OPENING, QUESTIONS, texts, seed=3)
+    again = gather_inner_neutral(tiny_llama, asked(), OPENING, seed=3)
     assert again.digest == tiny_neutral.digest
-    assert tiny_neutral.samples.shape == (len(neutral_subjects(texts)), tiny_llama.layers, tiny_llama.width)
-    assert tiny_neutral.setup_digest == setup_digest(VOICES, OPENING, QUESTIONS, texts, 3)
+    assert tiny_neutral.samples.shape == (12, tiny_llama.layers, tiny_llama.width)
+    assert tiny_neutral.setup_digest == setup_digest(asked(), OPENING, 3)
     others = [
-        (VOICES[:1], OPENING, QUESTIONS, texts, 3),
-        (VOICES, (), QUESTIONS, texts, 3),
-        (VOICES, OPENING, QUESTIONS[:1], texts, 3),
-        (VOICES, OPENING, QUESTIONS, texts[1:], 3),
-        (VOICES, OPENING, QUESTIONS, texts, 4),
+        (asked(VOICES[:1]), OPENING, 3),
+        (asked(), (), 3),
+        (asked(questions=QUESTIONS[:1]), OPENING, 3),
+        (asked(count=11), OPENING, 3),
+        (asked(), OPENING, 4),
     ]
     assert len({tiny_neutral.setup_digest, *(setup_digest(*other) for other in others)}) == 6
 
 
 def test_too_little_neutral_speech_is_refused(tiny_llama: Any, tiny_neutral: InnerNeutral) -> None:
-    with pytest.raises(ArgumentError, match="0 voices"):
-        gather_inner_neutral(tiny_llama, (), OPENING, QUESTIONS, neutral_texts(), seed=0)
-    with pytest.raises(ArgumentError, match="neutral subjects"):
-        gather_inner_neutral(tiny_llama, VOICES, OPENING, QUESTIONS, ["One thing only."], seed=0)
+    with pytest.raises(ArgumentError, match="1 of 1 neutral subjects"):
+        gather_inner_neutral(tiny_llama, asked(count=1), OPENING, seed=0)
     with pytest.raises(ArgumentError, match="samples"):
         replace(tiny_neutral, samples=tiny_neutral.samples[: FEWEST_SAMPLES - 1])
-
-
-def test_subjects_are_cut_only_where_texts_are_few_and_lose_no_word() -> None:
-    texts = neutral_texts()
-    subjects = neutral_subjects(texts)
-    assert len(subjects) >= SUBJECTS * 0.9 and min(len(subject.split()) for subject in subjects) >= 4
-    assert " ".join(subjects).replace(",", "").split() == " ".join(texts).replace(",", "").split()
-    assert neutral_subjects(["a few words"] * SUBJECTS) == ("a few words",) * SUBJECTS
 
 
 def test_a_calibrated_axis_is_proven_reads_neutral_speech_as_neutral_and_can_be_dosed(
