@@ -17,8 +17,9 @@ import yaml
 from overlay.agent import Agent
 from overlay.axes import Axis, random_direction
 from overlay.emergent import outlook
-from overlay.home import create_home
-from overlay.inner import EmergenceSettings
+from overlay.home import Home, create_home
+from overlay.inner import ORDINARY_SUBJECTS, EmergenceSettings, Voice, speak_unsteered
+from overlay.memory import SentenceEmbedder
 from overlay.model import NOTHING, Dose, Intervention, LanguageModel, Message, Row, Sampling, VolatilityGauge
 from overlay.progress import Progress, SilentProgress
 from overlay.records import read_journal
@@ -39,6 +40,8 @@ def measure(
 ) -> dict[str, Any]:
     """Lives of forty turns in which the agent only reads and thinks, and what the axes that emerge do.
 
+    heard: in how many of a hundred utterances about ordinary subjects the nearest subject is the one spoken of, for the
+        stock voices and for those that these lives have. What isn't heard can't drift.
     theme, mixed: by life, the axes that lived at its end, and the turn at which the first of them was born; with
         strength (residual norms), p, stability and the turns that load most.
     born_theme, born_mixed: in how many lives an axis was born.
@@ -53,6 +56,10 @@ def measure(
     progress.step(f"loading {model_name}", None, None)
     model = LanguageModel.load(model_name, pull=True, progress=progress)
     found: dict[str, Any] = {"model": model.name, "dtype": model.dtype, "turns": len(_TEXTS["theme"])}
+    found["heard"] = {
+        "stock": _heard(model, create_home, progress),
+        "here": _heard(model, _create_home, progress),
+    }
     axes: list[tuple[float, Axis]] = []
     for kind in ("theme", "mixed"):
         told = []
@@ -67,6 +74,33 @@ def measure(
     return found
 
 
+def _create_home(folder: Path) -> Home:
+    """A home with the voices of these lives and without frames, whose questions lead away from the subject."""
+    home = create_home(folder)
+    for path in (*home.voices.glob("*.yaml"), *home.frames.glob("*.yaml")):
+        path.unlink()
+    for name, mask in _TEXTS["voices"].items():
+        voice = Voice(name=name, description=mask, mask=mask, temperature=0.4, max_tokens=48)
+        (home.voices / f"{name}.yaml").write_text(yaml.safe_dump(voice.model_dump(mode="json")), encoding="utf-8")
+    # One round: drift is read from the first.
+    dialogue = home.settings.dialogue.model_copy(update={"voices": len(_TEXTS["voices"]), "rounds": 1})
+    return replace(home, settings=home.settings.model_copy(update={"dialogue": dialogue}))
+
+
+def _heard(model: LanguageModel, create: Callable[[Path], Home], progress: Progress) -> float:
+    """How many of a hundred utterances are nearer to their own subject than to any other."""
+    with tempfile.TemporaryDirectory() as folder, Agent.open(create(Path(folder) / "home"), model=model) as agent:
+        asked = agent.mind.asked(ORDINARY_SUBJECTS)
+        said = speak_unsteered(model, asked, agent.mind.opening(), 0, progress)
+        embedder = SentenceEmbedder.named(agent.home.settings.embedder, pull=True)
+    subjects = embedder.embed(ORDINARY_SUBJECTS)
+    nearest = [
+        int(place) for utterances in said for place in np.argmax(embedder.embed(utterances) @ subjects.T, axis=1)
+    ]
+    own = [number for number, utterances in enumerate(said) for _ in utterances]
+    return round(100 * float(np.mean(np.array(nearest) == own)), 1)
+
+
 def _live(
     model: LanguageModel, kind: str, life: int, progress: Progress
 ) -> tuple[dict[str, Any], list[tuple[float, Axis]]]:
@@ -75,7 +109,7 @@ def _live(
     if life:
         random.Random(life).shuffle(texts)
     with tempfile.TemporaryDirectory() as folder:
-        home = create_home(Path(folder) / "home")
+        home = _create_home(Path(folder) / "home")
         # No designed axis: what emerges has to come from what is said, and not from a state that steers it.
         state = home.settings.state.model_copy(
             update={"axes": {}, "couplings": {}, "pushes": {}, "emergent": EmergenceSettings()}

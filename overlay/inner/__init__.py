@@ -23,6 +23,7 @@ from overlay.inner.inner_neutral import (
     gather_inner_neutral,
     read_inner_speech,
     setup_digest,
+    speak_unsteered,
 )
 from overlay.inner.ledger import Context, LivedContext, Segment, SourcedMessage, lived_contexts
 from overlay.inner.measured import MeasuredMixes
@@ -84,5 +85,6 @@ __all__ = [
     "read_voices",
     "setup_digest",
     "source_tokens",
+    "speak_unsteered",
     "tokens_digest",
 ]

@@ -196,6 +196,33 @@ def read_inner_speech(model: LanguageModel, said: Sequence[Sequence[str]]) -> li
     ]
 
 
+def speak_unsteered(
+    model: LanguageModel,
+    asked: Sequence[Sequence[Asked]],
+    opening: Sequence[SourcedMessage],
+    seed: int,
+    progress: Progress | None = None,
+) -> list[list[str]]:
+    """What the voices say of each subject, under no intervention.
+
+    Args:
+        asked: by subject, the voices and what they are asked. opening: what all contexts begin with.
+    """
+    rows = [
+        Row(
+            voice_context(opening, turn, {}).chat,
+            sampling=Sampling(turn.voice.max_tokens, turn.voice.temperature, top_p=0.95),
+            seed=_seed(seed, number, place),
+        )
+        for number, turns in enumerate(asked)
+        for place, turn in enumerate(turns)
+    ]
+    what = "letting the voices speak of neutral things"
+    said = model.generate(rows, progress=(lambda done: progress.step(what, done, len(rows))) if progress else None)
+    texts = iter(completion.text for completion in said)
+    return [[next(texts) for _ in turns] for turns in asked]
+
+
 def gather_inner_neutral(
     model: LanguageModel,
     asked: Sequence[Sequence[Asked]],
@@ -215,23 +242,7 @@ def gather_inner_neutral(
     """
     from overlay.model import neutral_texts  # brings torch, which reading a home must not wait for
 
-    rows = [
-        Row(
-            voice_context(opening, turn, {}).chat,
-            sampling=Sampling(turn.voice.max_tokens, turn.voice.temperature, top_p=0.95),
-            seed=_seed(seed, number, place),
-        )
-        for number, turns in enumerate(asked)
-        for place, turn in enumerate(turns)
-    ]
-    what = "letting the voices speak of neutral things"
-    texts = iter(
-        completion.text
-        for completion in model.generate(
-            rows, progress=(lambda done: progress.step(what, done, len(rows))) if progress else None
-        )
-    )
-    said = [[next(texts) for _ in turns] for turns in asked]
+    said = speak_unsteered(model, asked, opening, seed, progress)
     samples = [sample for sample in read_inner_speech(model, said) if sample is not None]
     if len(samples) < FEWEST_SAMPLES:
         raise ArgumentError(
