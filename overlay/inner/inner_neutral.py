@@ -84,9 +84,7 @@ ORDINARY_SUBJECTS: tuple[str, ...] = (
 )
 """What people tell an agent on ordinary days, each line another subject: the reference for a life among people.
 
-Against factual prose, people's lives resemble one another: on the embedded model, seven lives of 40 turns (one seed
-each, whatever their themes) had mean drifts with cosines of 0.46 to 0.86, and one of many themes told in one literary
-tone gave birth to an axis. Against these subjects the cosines were 0.32 to 0.81, and that life gave birth to none.
+Against factual prose, any life of a person is one long theme.
 """
 
 _NEXT_STEP = "move it aside; it is gathered anew when it is needed"
