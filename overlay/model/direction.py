@@ -34,7 +34,7 @@ class Direction:
             )
         if not (np.isfinite(self.vectors).all() and np.isfinite(self.norms).all()):
             raise InterventionError(f"direction '{self.name}' holds values that aren't finite", "build it anew")
-        lengths = np.linalg.norm(self.vectors, axis=1)
+        lengths = np.linalg.norm(self.vectors.astype(np.float64), axis=1)
         if not np.all((np.abs(lengths - 1) < 1e-3) | (lengths == 0)):
             raise InterventionError(f"direction '{self.name}' isn't of unit length", "divide each row by its length")
         self.vectors.setflags(write=False)
