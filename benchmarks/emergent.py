@@ -18,7 +18,7 @@ from overlay.agent import Agent
 from overlay.axes import Axis, random_direction
 from overlay.emergent import outlook
 from overlay.home import Home, create_home
-from overlay.inner import ORDINARY_SUBJECTS, EmergenceSettings, Voice, speak_unsteered
+from overlay.inner import EmergenceSettings, Voice, ordinary_subjects, speak_unsteered
 from overlay.memory import SentenceEmbedder
 from overlay.model import NOTHING, Dose, Intervention, LanguageModel, Message, Row, Sampling, VolatilityGauge
 from overlay.progress import Progress, SilentProgress
@@ -90,10 +90,10 @@ def _create_home(folder: Path) -> Home:
 def _heard(model: LanguageModel, create: Callable[[Path], Home], progress: Progress) -> float:
     """How many of a hundred utterances are nearer to their own subject than to any other."""
     with tempfile.TemporaryDirectory() as folder, Agent.open(create(Path(folder) / "home"), model=model) as agent:
-        asked = agent.mind.asked(ORDINARY_SUBJECTS)
+        asked = agent.mind.asked(ordinary_subjects())
         said = speak_unsteered(model, asked, agent.mind.opening(), 0, progress)
         embedder = SentenceEmbedder.named(agent.home.settings.embedder, pull=True)
-    subjects = embedder.embed(ORDINARY_SUBJECTS)
+    subjects = embedder.embed(ordinary_subjects())
     nearest = [
         int(place) for utterances in said for place in np.argmax(embedder.embed(utterances) @ subjects.T, axis=1)
     ]

@@ -17,7 +17,6 @@ from overlay.axes import Axis, load_axis
 from overlay.errors import RecordDamaged, WrongBaseModel
 from overlay.home import Home
 from overlay.inner import (
-    ORDINARY_SUBJECTS,
     Drift,
     Emergence,
     EmergenceSettings,
@@ -29,6 +28,7 @@ from overlay.inner import (
     calibrated,
     gather_inner_neutral,
     neutral_activations,
+    ordinary_subjects,
     read_inner_speech,
     setup_digest,
 )
@@ -240,7 +240,7 @@ class Emergents:
 
     def _spoken_neutrally(self, progress: Progress) -> InnerNeutral:
         """The agent's inner speech about ordinary subjects: gathered once for these voices and this model."""
-        asked, opening = self._mind.asked(ORDINARY_SUBJECTS), self._mind.opening()
+        asked, opening = self._mind.asked(ordinary_subjects()), self._mind.opening()
         seed = self._home.settings.seed
         path = self._folder / "neutral.safetensors"
         if self._neutral is None:

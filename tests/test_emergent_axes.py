@@ -18,7 +18,7 @@ from overlay import Agent, Home
 from overlay.cli.command_line import app
 from overlay.emergent import living, outlook
 from overlay.fork import fork, relive
-from overlay.inner import ORDINARY_SUBJECTS, Drift, DriftSettings, Emergence
+from overlay.inner import Drift, DriftSettings, Emergence, ordinary_subjects
 from overlay.progress import SilentProgress
 from overlay.records import append_record, read_journal
 from overlay.replay import replay
@@ -98,7 +98,7 @@ def test_an_axis_is_born_accumulates_is_told_and_taken_up_again(home: Home, tiny
 
 def test_neutral_speech_is_asked_what_a_life_of_its_subjects_would_be_asked(home: Home, tiny_llama: Any) -> None:
     """Other masks or questions would be drift that no subject caused."""
-    subjects = ORDINARY_SUBJECTS[:6]
+    subjects = ordinary_subjects()[:6]
     with Agent.open(home, model=tiny_llama, clock=clock()) as agent:
         asked = [[(one.voice.name, one.frame, one.question) for one in turns] for turns in agent.mind.asked(subjects)]
         for subject in subjects:

@@ -18,9 +18,9 @@ from overlay.inner.history import LivedTurn, latest_moves, read_history
 from overlay.inner.inflection import WordFinder
 from overlay.inner.influence import Influence, Influenced, NoteCongruence
 from overlay.inner.inner_neutral import (
-    ORDINARY_SUBJECTS,
     InnerNeutral,
     gather_inner_neutral,
+    ordinary_subjects,
     read_inner_speech,
     setup_digest,
     speak_unsteered,
@@ -34,7 +34,6 @@ from overlay.inner.token_source import SourcedTokens, source_tokens
 
 __all__ = [
     "EMERGENT",
-    "ORDINARY_SUBJECTS",
     "UNKNOWN_TOKENS",
     "Accumulator",
     "Context",
@@ -80,6 +79,7 @@ __all__ = [
     "latest_moves",
     "lived_contexts",
     "neutral_activations",
+    "ordinary_subjects",
     "read_history",
     "read_inner_speech",
     "read_voices",

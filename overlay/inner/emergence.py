@@ -16,13 +16,13 @@ default settings, 300 lives) 3% pass some look and 0.3% give birth; with p 0.02,
 resemble their neighbours (autoregression of 0.3 and 0.6, 100 lives each) and with a theme of its own for every turn
 (200 lives), none did. The rate grows with the number of looks.
 
-What this can't exclude. It tests whether life and neutral inner speech differ in a way that lasts, not why. A change of
-register alone is drift as well: a user who writes longer, a conversation that voices have before them, a state that
+What this can't exclude. It tests whether life and neutral inner speech differ in a way that lasts, not why. A change
+of register alone is drift as well: a user who writes longer, a conversation that voices have before them, a state that
 steers what they say. Neutral samples are asked by the same voices and frames as a life: where they were not, lives of
-many themes gave birth as often as lives of one. So is everything that the neutral subjects lack: against subjects of factual
-prose any life of a person is one long theme. The subjects must be as mixed as ordinary life. Turns that resemble their
-neighbours without a theme are forgiven where they do so in all directions alike; where a few directions have a longer
-memory than the others, they pass for a theme, and for as long as they remember they are one.
+many themes gave birth as often as lives of one. So is everything that the neutral subjects lack: against subjects of
+factual prose any life of a person is one long theme. The subjects must be as mixed as ordinary life. Turns that
+resemble their neighbours without a theme are forgiven where they do so in all directions alike; where a few directions
+have a longer memory than the others, they pass for a theme, and for as long as they remember they are one.
 """
 
 from __future__ import annotations

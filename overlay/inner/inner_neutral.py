@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,61 +32,6 @@ FORMAT = "overlay-inner-neutral-1"
 
 FEWEST_SAMPLES = 8
 """Fewer can't show how much inner speech varies by itself."""
-
-ORDINARY_SUBJECTS: tuple[str, ...] = (
-    "I have to be at the dentist at nine tomorrow and I still don't know who can open the shop.",
-    "My son wants a drum kit for his birthday and we live on the third floor.",
-    "Our choir is rehearsing for the spring concert, and the altos keep coming in late.",
-    "The car makes a grinding noise whenever I turn left.",
-    "I baked bread today and it came out flat again.",
-    "We are moving to another town in June and nothing is packed.",
-    "My boss praised the report in front of everybody, which was rather awkward.",
-    "There was a spider in the bath this morning as big as my thumb.",
-    "I am learning to swim at fifty, and the water still scares me a little.",
-    "The landlord says he will repaint the stairs, but he said so last year too.",
-    "I found my grandmother's letters in a biscuit tin.",
-    "Our team lost again on Saturday, though we played well in the second half.",
-    "The tomatoes on the balcony have got brown spots.",
-    "I can't decide between the night train and the early flight.",
-    "My sister has stopped answering my messages since the wedding.",
-    "The new phone keeps asking me to update something I don't understand.",
-    "I dreamed that I had to sit my final exam again without having learned anything.",
-    "There is a strike next week, so I shall have to walk to work.",
-    "We watched an old film about a submarine and nobody liked the ending.",
-    "My knee hurts when I go downstairs.",
-    "The cat brought a living mouse into the kitchen last night.",
-    "I want to read more and always end up looking at my phone.",
-    "The council is going to cut down the lime trees in our street.",
-    "My neighbour practises the trumpet at six in the morning.",
-    "I have saved some money and wonder whether to put it into the roof.",
-    "Yesterday I met my first teacher at the market and she knew my name.",
-    "The printer at work prints everything twice.",
-    "It has been raining for nine days and the cellar smells of mould.",
-    "My daughter has invented a language and writes her diary in it.",
-    "I was given too much change at the bakery and only noticed at home.",
-    "We are planning a walk across the hills with a tent and two children.",
-    "I can't get the taste of this soup right, something is missing.",
-    "My friend has asked me to be a witness in court.",
-    "The clocks go back on Sunday and I never know in which direction.",
-    "I have signed up for a pottery course on Thursdays.",
-    "Somebody has scratched our front door and left no note.",
-    "My father tells the same story about the army every Christmas.",
-    "I am to give a talk about our figures for the third quarter.",
-    "The fridge hums so loudly that I can hear it in bed.",
-    "We took the ferry to the island and forgot the sandwiches.",
-    "I've begun to collect old maps of places that no longer exist.",
-    "The doctor says my blood pressure is a bit too high.",
-    "A colleague is leaving and I have to find a present by Friday.",
-    "My bicycle was stolen from in front of the library.",
-    "I keep losing at chess against an eight year old.",
-    "The vote on the new school is on Monday and I haven't made up my mind.",
-    "I painted the bedroom green and now it looks like an aquarium.",
-    "There is a star very low in the west these evenings and I wonder what it is.",
-)
-"""What people tell an agent on ordinary days, each line another subject: the reference for a life among people.
-
-Against factual prose, any life of a person is one long theme.
-"""
 
 _NEXT_STEP = "move it aside; it is gathered anew when it is needed"
 
@@ -161,6 +107,16 @@ class InnerNeutral:
     @property
     def _tensors(self) -> dict[str, NDArray[np.float32]]:
         return {"samples": self.samples, "level": self.level, "norms": self.norms}
+
+
+def ordinary_subjects() -> tuple[str, ...]:
+    """What people say on ordinary days, each line another subject: the reference for a life among people.
+
+    It has to hold as many manners of speaking as life has, or a manner passes for a theme: from 48 sentences of people
+    about themselves, any 40 in another tone were as far as a life on one theme. From factual prose, any life is.
+    """
+    text = resources.files("overlay.inner").joinpath("ordinary_subjects.txt").read_text(encoding="utf-8")
+    return tuple(line for line in text.splitlines() if line.strip())
 
 
 def setup_digest(asked: Sequence[Sequence[Asked]], opening: Sequence[SourcedMessage], seed: int) -> str:

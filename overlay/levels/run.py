@@ -13,7 +13,7 @@ import overlay
 from overlay.agent import made_with, open_embedder, prepare_mind
 from overlay.errors import ArgumentError
 from overlay.home import Home
-from overlay.inner import ORDINARY_SUBJECTS, MeasuredMixes, Mind
+from overlay.inner import MeasuredMixes, Mind, ordinary_subjects
 from overlay.levels.abilities import Abilities
 from overlay.levels.chat_cost import ChatGauge
 from overlay.levels.choices import Choices
@@ -60,8 +60,8 @@ class LevelSettings:
         for name, value in asdict(self).items():
             if value is not None and value < 1:
                 raise ArgumentError(f"{name} {value}", "give at least 1: what isn't measured can't be compared")
-        if self.prompts > len(ORDINARY_SUBJECTS):
-            raise ArgumentError(f"prompts {self.prompts}", f"there are {len(ORDINARY_SUBJECTS)} everyday remarks")
+        if self.prompts > len(ordinary_subjects()):
+            raise ArgumentError(f"prompts {self.prompts}", f"there are {len(ordinary_subjects())} everyday remarks")
 
 
 def compare_levels(

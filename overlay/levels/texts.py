@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from overlay.axes import repeated
-from overlay.inner import ORDINARY_SUBJECTS, Influence, WordFinder
+from overlay.inner import Influence, WordFinder, ordinary_subjects
 from overlay.levels.foils import FoilReader
 from overlay.levels.level import Level
 from overlay.levels.measure import unit
@@ -53,8 +53,8 @@ class Texts:
         self._axis = axis
         self._system = system
         self._words = tuple(words)
-        step = max(1, len(ORDINARY_SUBJECTS) // prompts)
-        self._prompts = ORDINARY_SUBJECTS[::step][:prompts]
+        subjects = ordinary_subjects()
+        self._prompts = subjects[:: max(1, len(subjects) // prompts)][:prompts]
         self._seeds = seeds
         self._tokens = tokens
         self.weight = 8 * len(self._prompts) * seeds

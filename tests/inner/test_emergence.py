@@ -15,7 +15,7 @@ from toy_axis import BUDGET
 from overlay.axes import Evidence, load_axis
 from overlay.axes.axis import project
 from overlay.errors import ArgumentError, AxisUnproven, RecordDamaged, WrongBaseModel
-from overlay.inner import ORDINARY_SUBJECTS, Drift, DriftSettings, Influence, State, Voice
+from overlay.inner import Drift, DriftSettings, Influence, State, Voice, ordinary_subjects
 from overlay.inner.dialogue import Asked, asked_about
 from overlay.inner.emergence import Emergence, EmergenceSettings, Event, calibrated, reading_scale
 from overlay.inner.inner_neutral import (
@@ -450,7 +450,7 @@ QUESTIONS = (("none", "What is it?"), ("side", "Who is missing?"))
 def asked(
     voices: Sequence[Voice] = VOICES, questions: Sequence[tuple[str, str]] = QUESTIONS, count: int = 12
 ) -> list[list[Asked]]:
-    return [asked_about(text, questions, voices) for text in ORDINARY_SUBJECTS[:count]]
+    return [asked_about(text, questions, voices) for text in ordinary_subjects()[:count]]
 
 
 @pytest.fixture(scope="module")
