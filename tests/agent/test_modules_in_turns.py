@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from toy_axis import BUDGET
 from toy_home import create_fading_home, toy_settings, write_settings
 
 from overlay.agent import Agent
 from overlay.audit import audit_lived
 from overlay.errors import AdapterError, AxisMissing, DocumentError
 from overlay.home import Home
+from overlay.model import LanguageModel, VolatilityGauge
 from overlay.records import read_journal
 from overlay.replay import replay, session_journal
 from overlay.session import LAST
@@ -37,6 +39,11 @@ def with_modules(folder: Path, embedder: Path | str, aim: str, tokens: int = 120
     return write_settings(folder, toy_settings(embedder, recall={"count": 0}, modules={"aim": aim, "tokens": tokens}))
 
 
+def build_along_reading(home: Home, model: LanguageModel) -> None:
+    """A text of consonants does what a dose along the reading does; no text does what makes random weights likelier."""
+    home.axes.build("vowels", model, VolatilityGauge(model), budget=BUDGET, method="discriminant", writes="reading")
+
+
 def modules_of(record: Any) -> list[str]:
     """The modules in the context of a turn's reply, in their order."""
     (reply,) = [one for one in record.contexts if one["purpose"] == "reply"]
@@ -48,6 +55,7 @@ def test_modules_are_picked_for_each_query_within_their_budget_and_the_turn_is_r
     home: Path, embedder_folder: Path, tiny_llama: Any
 ) -> None:
     opened = with_modules(home, embedder_folder, "axis:vowels@-2")
+    build_along_reading(opened, tiny_llama)
     with Agent.open(opened, model=tiny_llama) as agent:
         found = [modules_of(agent.turn(text).record) for text in ("What is left?", "Who pays for this now?")]
         without = agent.mind.modules.pick(tiny_llama, "What is left?", ())
@@ -63,6 +71,7 @@ def test_a_changed_library_is_told_when_a_turn_comes_out_differently(
     home: Path, embedder_folder: Path, tiny_llama: Any
 ) -> None:
     opened = with_modules(home, embedder_folder, "axis:vowels@-2")
+    build_along_reading(opened, tiny_llama)
     with Agent.open(opened, model=tiny_llama) as agent:
         assert modules_of(agent.turn("What is left?").record)
     (home / "adapters" / "prompts" / "consonants.yaml").unlink()
