@@ -240,15 +240,17 @@ class Emergents:
 
     def _spoken_neutrally(self, progress: Progress) -> InnerNeutral:
         """The agent's inner speech about ordinary subjects: gathered once for these voices and this model."""
-        asked, opening = self._mind.asked(ordinary_subjects()), self._mind.opening()
-        seed = self._home.settings.seed
-        path = self._folder / "neutral.safetensors"
         if self._neutral is None:
+            asked, opening = self._mind.asked(ordinary_subjects()), self._mind.opening()
+            seed = self._home.settings.seed
+            path = self._folder / "neutral.safetensors"
+            kept = None
             with contextlib.suppress(RecordDamaged, WrongBaseModel):
-                self._neutral = InnerNeutral.load(path, self._model.digest)
-        if self._neutral is None or self._neutral.setup_digest != setup_digest(asked, opening, seed):
-            self._neutral = gather_inner_neutral(self._model, asked, opening, seed, progress)
-            self._neutral.save(path)
+                kept = InnerNeutral.load(path, self._model.digest)
+            if kept is None or kept.setup_digest != setup_digest(asked, opening, seed):
+                kept = gather_inner_neutral(self._model, asked, opening, seed, progress)
+                kept.save(path)
+            self._neutral = kept
         return self._neutral
 
 

@@ -12,6 +12,7 @@ from tiny_models import byte_tokenizer, tiny_module
 from toy_axis import BUDGET, toy_contrast, write_contrast
 
 from overlay.home import Home, create_home
+from overlay.model import LanguageModel, VolatilityGauge
 
 KEPT_NOTES = ("volatility.md", "budget.md", "axis.md")
 KEPT_FRAMES = ("analogy", "cause_and_effect", "contradiction", "ledger", "other_side")
@@ -51,6 +52,11 @@ def create_toy_home(folder: Path, embedder: Path | str, **changes: Any) -> Home:
     shutil.rmtree(home.folder / "adapters" / "steering")
     write_contrast(home.folder / "adapters" / "steering", toy_contrast())
     return write_settings(home.folder, toy_settings(embedder, **changes))
+
+
+def build_along_reading(home: Home, model: LanguageModel) -> None:
+    """Build "vowels" anew to act along what it reads; what makes random weights likelier, no attention does."""
+    home.axes.build("vowels", model, VolatilityGauge(model), budget=BUDGET, method="discriminant", writes="reading")
 
 
 def write_settings(folder: Path, settings: dict[str, Any]) -> Home:

@@ -8,14 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from toy_axis import BUDGET
-from toy_home import create_fading_home, toy_settings, write_settings
+from toy_home import build_along_reading, create_fading_home, toy_settings, write_settings
 
 from overlay.agent import Agent
 from overlay.audit import audit_lived
 from overlay.errors import AdapterError, AxisMissing, DocumentError
 from overlay.home import Home
-from overlay.model import LanguageModel, VolatilityGauge
 from overlay.records import read_journal
 from overlay.replay import replay, session_journal
 from overlay.session import LAST
@@ -37,11 +35,6 @@ def with_modules(folder: Path, embedder: Path | str, aim: str, tokens: int = 120
     for name, content in LIBRARY.items():
         (prompts / f"{name}.yaml").write_text(yaml.safe_dump({"name": name} | content), encoding="utf-8")
     return write_settings(folder, toy_settings(embedder, recall={"count": 0}, modules={"aim": aim, "tokens": tokens}))
-
-
-def build_along_reading(home: Home, model: LanguageModel) -> None:
-    """A text of consonants does what a dose along the reading does; no text does what makes random weights likelier."""
-    home.axes.build("vowels", model, VolatilityGauge(model), budget=BUDGET, method="discriminant", writes="reading")
 
 
 def modules_of(record: Any) -> list[str]:
