@@ -57,7 +57,7 @@ def measure(
     model = LanguageModel.load(model_name, pull=True, progress=progress)
     found: dict[str, Any] = {"model": model.name, "dtype": model.dtype, "turns": len(_TEXTS["theme"])}
     found["heard"] = {
-        "stock": _heard(model, create_home, progress),
+        "stock": _heard(model, lambda folder: _without_axes(create_home(folder)), progress),
         "here": _heard(model, _create_home, progress),
     }
     axes: list[tuple[float, Axis]] = []
@@ -74,6 +74,14 @@ def measure(
     return found
 
 
+def _without_axes(home: Home) -> Home:
+    """No designed axis: what emerges has to come from what is said, and not from a state that steers it."""
+    state = home.settings.state.model_copy(
+        update={"axes": {}, "couplings": {}, "pushes": {}, "emergent": EmergenceSettings()}
+    )
+    return replace(home, settings=home.settings.model_copy(update={"state": state}))
+
+
 def _create_home(folder: Path) -> Home:
     """A home with the voices of these lives and without frames, whose questions lead away from the subject."""
     home = create_home(folder)
@@ -84,7 +92,7 @@ def _create_home(folder: Path) -> Home:
         (home.voices / f"{name}.yaml").write_text(yaml.safe_dump(voice.model_dump(mode="json")), encoding="utf-8")
     # One round: drift is read from the first.
     dialogue = home.settings.dialogue.model_copy(update={"voices": len(_TEXTS["voices"]), "rounds": 1})
-    return replace(home, settings=home.settings.model_copy(update={"dialogue": dialogue}))
+    return _without_axes(replace(home, settings=home.settings.model_copy(update={"dialogue": dialogue})))
 
 
 def _heard(model: LanguageModel, create: Callable[[Path], Home], progress: Progress) -> float:
@@ -110,11 +118,7 @@ def _live(
         random.Random(life).shuffle(texts)
     with tempfile.TemporaryDirectory() as folder:
         home = _create_home(Path(folder) / "home")
-        # No designed axis: what emerges has to come from what is said, and not from a state that steers it.
-        state = home.settings.state.model_copy(
-            update={"axes": {}, "couplings": {}, "pushes": {}, "emergent": EmergenceSettings()}
-        )
-        home = replace(home, settings=home.settings.model_copy(update={"state": state, "seed": life}))
+        home = replace(home, settings=home.settings.model_copy(update={"seed": life}))
         with Agent.open(home, model=model, clock=_minutes()) as agent:
             for place, text in enumerate(texts):
                 progress.step(f"living: {kind}, life {life + 1}", place, len(texts))

@@ -777,10 +777,12 @@ class LanguageModel:
             embedded = self.module.get_input_embeddings()(ids).detach().requires_grad_()
             longest = max(map(len, options))
             logits = self._forward(None, mask, keep=longest + 1, inputs_embeds=embedded, use_cache=False).logits
-            total = torch.zeros((), device=ids.device)
-            for index, tokens in enumerate(options):
-                likely = logits[index, -len(tokens) - 1 : -1].float().log_softmax(-1)
-                total = total + likely.gather(1, ids[index, -len(tokens) :, None]).mean()
+            # One selection from all rows: each selection of its own would go back through zeros as large as all logits.
+            places = [(row, -place) for row, tokens in enumerate(options) for place in range(len(tokens), 0, -1)]
+            rows_of, columns = torch.tensor(places, device=ids.device).T
+            likely = logits[rows_of, columns - 1].float().log_softmax(-1)
+            shares = torch.tensor([1 / len(options[row]) for row, _ in places], device=ids.device)
+            total = (likely.gather(1, ids[rows_of, columns, None])[:, 0] * shares).sum()
             found = torch.autograd.grad(total, [hidden for hidden in plan.recorded if hidden is not None])
         if len(found) != self.layers:
             raise InterventionError("some blocks were never run", "report this model's architecture")
