@@ -18,6 +18,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a real model first: begun last, the longest would leave the other workers with nothing to do."""
+    real = {item.path for item in items if item.get_closest_marker("real")}
+    items.sort(key=lambda item: item.path not in real)
+
+
 @pytest.fixture(scope="session", params=TINY_ARCHITECTURES)
 def tiny_model(request: pytest.FixtureRequest) -> Any:
     from overlay.model import LanguageModel

@@ -5,29 +5,25 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from command import Command, command
+from quick_axis import quick_axis
 
 from overlay import Agent
 from overlay.audit import audit_lived
-from overlay.axes import Axis, Calibration, Evidence
-from overlay.axes.separation import difference
 from overlay.home import Home, create_home
 from overlay.inner import Examination, Leak, lived_contexts
-from overlay.model import Direction, Intervention, Row, Volatility, VolatilityGauge, neutral_texts
+from overlay.model import Intervention, Volatility, VolatilityGauge
 from overlay.records import append_record, read_journal
 
 pytestmark = pytest.mark.real
 
 LEAKED = 5
-BUDGET = 0.15
-
 # What the model itself says is its reply, and a word of the state in it is a leak as soon as the reply stands in a
 # context. So the subjects are such that it has no reason to say one.
 SESSIONS = {
@@ -64,38 +60,6 @@ def loaded_and_measured_once() -> Iterator[None]:
         patch.setattr(sentence_transformers, "SentenceTransformer", kept)
         patch.setattr(VolatilityGauge, "measure", measure_with_the_first)
         yield
-
-
-def quick_axis(home: Home, model: Any) -> Axis:
-    """An axis of the stock contrast set, made from a few of its texts with a dose that was measured on no text.
-
-    Building the real one takes minutes, and an audit reads words: how well the axis was made is nothing to it.
-    """
-    contrast = home.axes.contrast("tenderness")
-    groups = [contrast.positive[:6], contrast.negative[:6], neutral_texts()[:6]]
-    own, twins, neutral = (
-        np.stack([seen.activations for seen in model.observe([Row(text=text) for text in texts])]) for texts in groups
-    )
-    direction = Direction("tenderness", difference(own, {"negative": twins}), model.residual_norms(neutral_texts()[:6]))
-    axis = Axis(
-        name="tenderness",
-        method="mean",
-        direction=direction,
-        writing=direction,
-        blocks=tuple(range(12, 20)),
-        reading_blocks=tuple(range(15, 23)),
-        neutral_mean=0.0,
-        neutral_deviation=1.0,
-        model_name=model.name,
-        model_digest=model.digest,
-        data_digest=contrast.digest,
-        lexicon=contrast.lexicon,
-        evidence=Evidence(),
-        calibration=Calibration(BUDGET, 0.008, False, ((0.0, 0.0, 0.0), (0.008, 0.1, 0.2)), 0.02, False, ()),
-        forced=True,
-    )
-    readings = [axis.project(one) for one in neutral]
-    return replace(axis, neutral_mean=float(np.mean(readings)), neutral_deviation=float(np.std(readings, ddof=1)))
 
 
 def stock_home(folder: Path, model: Any, **changes: Any) -> Home:

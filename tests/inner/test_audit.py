@@ -263,7 +263,8 @@ def test_nothing_that_ships_with_the_program_is_a_paraphrase_of_the_stock_state(
     texts += [voice.mask for voice in read_voices(home.voices)]
     texts += [text for path in home.scenarios.glob("*.yaml") for _, text in read_scenario(path).texts()]
     texts += [text for group in contrast.groups().values() for text in group if isinstance(text, str)]
-    assert near(texts, stock_state, embedder) == set()
+    # Exposures are in many scripts.
+    assert near(list(dict.fromkeys(texts)), stock_state, embedder) == set()
 
 
 @pytest.mark.real

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from quick_axis import quick_axis
 
-ROOT = Path(__file__).parent.parent.parent
+from overlay.home import create_home
 
 pytestmark = pytest.mark.real
 
@@ -38,10 +40,10 @@ def cells_in(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((out / "cells").glob("[!.]*.json"))}
 
 
-def test_a_run_stopped_by_ctrl_c_loses_no_cell_and_says_what_the_evidence_says(tmp_path: Path) -> None:
-    from overlay.home import create_home
-
-    home = create_home(tmp_path / "home").folder
+def test_a_run_stopped_by_ctrl_c_loses_no_cell_and_says_what_the_evidence_says(tmp_path: Path, real_model: Any) -> None:
+    new = create_home(tmp_path / "home")
+    quick_axis(new, real_model).save(new.lived / "axes")
+    home = new.folder
     out, errors = tmp_path / "run", tmp_path / "errors.txt"
     stopped = start(home, out, errors)
     # Cells come a group at a time: with the first of them there, most are still to come.
