@@ -26,6 +26,9 @@ Asked = Generator[tuple[Row, ...], list[Scored | Completion], None]
 _REPEATED = 4
 """Words of a sequence that counts as repeated when it comes again."""
 
+_PROBE_TEMPERATURE = 0.8
+"""Of what is said freely afterwards: greedy text repeats itself without any dose, which would hide what one does."""
+
 _COMPARED_BY_TEXT = ("base", "treated")
 """The arms whose text the unchanged model judges: reading those of all arms would take as long as writing them."""
 
@@ -324,7 +327,7 @@ def _probe(episode: Episode, instruments: Instruments) -> Asked:
         answers = (forced.names, forced.denies)
         for shown in (answers, answers[::-1]):
             rows.append(episode.asked(f"{forced.ask}\n\n{_listed('You can say', shown)}", options=answers))
-    sampling = Sampling(max_tokens=probes.max_tokens)
+    sampling = Sampling(max_tokens=probes.max_tokens, temperature=_PROBE_TEMPERATURE)
     for place, ask in enumerate(probes.free):
         rows.append(episode.asked(ask, sampling=sampling, seed=_seed(episode.unit, 1000 + place)))
     if not rows:

@@ -394,6 +394,16 @@ def test_a_probe_is_asked_after_the_whole_dialogue_of_its_own_copy_in_both_order
         assert probe["named"] is (probe["margin"] > 0)
 
 
+def test_free_answers_are_sampled_with_the_noise_of_their_unit_in_every_arm(tiny_llama: LanguageModel) -> None:
+    scenario = script(probes={"free": ["What was it?"], "max_tokens": 8})
+    units = [Unit("item-0", 0, seed) for seed in range(4)]
+    told, others = (
+        [record["probes"][-1]["text"] for record in play(tiny_llama, scenario, Arm(name, "", probes=1), units)]
+        for name in ("a", "b")
+    )
+    assert told == others and len(set(told)) > 1
+
+
 def test_an_excluded_episode_is_not_asked_about_itself(tiny_llama: LanguageModel) -> None:
     scenario = script({"id": "again", "choose": {}, "branches": {"give": "again"}}, trial={"longest": 2}, probes={})
     records = play(tiny_llama, scenario, Arm("a", "", probes=2))
