@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from overlay.home import Home
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -52,3 +55,17 @@ def test_the_python_examples_run_as_printed(name: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert EXPECTED[name] in done.stdout
+    if name == "README-0":
+        check_the_stock_axis(Home.open(tmp_path / "my-agent"))
+
+
+def check_the_stock_axis(home: Home) -> None:
+    """The first turn in a new home builds the stock axis in full: two minutes that no other test spends again."""
+    axis = home.axes.load("tenderness")
+    axis.require_proof()
+    found = axis.calibration
+    assert found.spends_budget and found.falls_apart
+    assert 0.01 < found.budget_dose <= found.limit < 0.2
+    surprise = {point.dose: point.surprise for point in found.coherence}
+    broken = max(surprise)
+    assert (surprise[broken] or np.inf) > 1.3 * (surprise[0.0] or 0)
