@@ -15,7 +15,7 @@ from overlay.agent import made_with, open_embedder, prepare_mind
 from overlay.axes import find_words
 from overlay.errors import ArgumentError, RecordDamaged
 from overlay.home import Home
-from overlay.inner import Context, Leak, MeasuredMixes, Mind, Segment, SourcedMessage, audit
+from overlay.inner import Context, Leak, MeasuredMixes, Mind, Segment, SourcedMessage, State, audit
 from overlay.memory import SentenceEmbedder
 from overlay.model import LanguageModel
 from overlay.progress import Progress, SilentProgress
@@ -174,7 +174,7 @@ class Laboratory:
             detector_checks=detector_checks,
             leaks={arm.name: len(leaks) for arm in arms if arm.same_tokens},
         )
-        result["reasons"] = [*result["reasons"], *_unproven(mind)]
+        result["reasons"] = [*result["reasons"], *_not_raised(scenario, mind, states), *_unproven(mind)]
         command = self._settings.command or f"overlay run {scenario.name}"
         result |= {
             "model": {"name": model.name, "digest": model.digest, "dtype": model.dtype},
@@ -340,6 +340,21 @@ def _described(scenario: Scenario, mind: Mind, lived: Lived, leaks: Sequence[Lea
         "primary": scenario.primary,
         "leaks": [{"arm": "all", "item": leak.source, "word": leak.word, "where": leak.excerpt} for leak in leaks],
     }
+
+
+def _not_raised(scenario: Scenario, mind: Mind, states: States) -> list[str]:
+    """Axes that the exposure left no higher than nothing or neutral texts do: what acted wasn't the state asked about.
+
+    A script may mean that. An axis that doesn't read the exposure's language does it as well.
+    """
+    beside = {"rest": State.resting(mind.settings)} | ({"neutral texts": states.neutral} if states.neutral else {})
+    found = []
+    for axis in scenario.axes:
+        left = states.treated.values[axis]
+        above = [f"{value:+.2f} ({name})" for name, one in beside.items() if (value := one.values[axis]) >= left]
+        if above:
+            found.append(f"noted: exposure: it left '{axis}' at {left:+.2f}, no higher than {' and '.join(above)}")
+    return found
 
 
 def _unproven(mind: Mind) -> list[str]:

@@ -555,6 +555,18 @@ def test_a_forced_axis_is_named_as_unproven_in_the_result_and_its_reasons(
     assert finished[0]["unproven_axes"] == [] and not any("unproven" in reason for reason in finished[0]["reasons"])
 
 
+@pytest.mark.real
+def test_an_exposure_that_does_not_raise_its_axis_is_told_with_what_it_left(
+    home: Home, tiny_llama: Any, tmp_path: Path, everything: tuple[dict[str, Any], Path]
+) -> None:
+    assert not any("exposure:" in reason for reason in everything[0]["reasons"])
+    swapped = toy_script(exposure=toy_texts(LETTERS["negative"], 2, 11))
+    result = run_scenario(swapped, home, model=tiny_llama, out=tmp_path / "out", settings=CORE)
+    left = result["state"]["vowels"]
+    assert left < 0
+    assert f"noted: exposure: it left 'vowels' at {left:+.2f}, no higher than +0.00 (rest)" in result["reasons"]
+
+
 @pytest.mark.parametrize("directions", [0, -1])
 def test_an_effect_is_never_measured_without_its_controls(directions: int) -> None:
     with pytest.raises(ArgumentError, match=f"{directions} random directions"):
