@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from adapters.tiny_home import TEMPLATE
 from tiny_models import byte_tokenizer, tiny_module
 from toy_axis import BUDGET, toy_contrast, write_contrast
 
+from overlay.frames import calibrate, cues_digest, read_frames
 from overlay.home import Home, create_home
+from overlay.memory import SentenceEmbedder
 from overlay.model import LanguageModel, VolatilityGauge
 
 KEPT_NOTES = ("volatility.md", "budget.md", "axis.md")
@@ -51,7 +54,24 @@ def create_toy_home(folder: Path, embedder: Path | str, **changes: Any) -> Home:
         path.write_text(yaml.safe_dump(voice | {"max_tokens": 8}), encoding="utf-8")
     shutil.rmtree(home.folder / "adapters" / "steering")
     write_contrast(home.folder / "adapters" / "steering", toy_contrast())
-    return write_settings(home.folder, toy_settings(embedder, **changes))
+    home = write_settings(home.folder, toy_settings(embedder, **changes))
+    if Path(embedder).is_dir():
+        # What an agent would make when it is opened for the first time, and every toy home's is the same.
+        home.calibrated_frames.parent.mkdir(exist_ok=True)
+        home.calibrated_frames.write_text(calibrated_frames(home.frames, Path(embedder)), encoding="utf-8")
+    return home
+
+
+_CALIBRATED: dict[tuple[Path, str], str] = {}
+
+
+def calibrated_frames(frames: Path, embedder: Path) -> str:
+    """The calibration of the frames in a folder, as a home keeps it."""
+    written = read_frames(frames)
+    key = (embedder, cues_digest(written))
+    if key not in _CALIBRATED:
+        _CALIBRATED[key] = json.dumps(calibrate(written, SentenceEmbedder(embedder, embedder.name)).to_plain())
+    return _CALIBRATED[key]
 
 
 def build_along_reading(home: Home, model: LanguageModel) -> None:

@@ -6,7 +6,8 @@ import functools
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,6 +19,36 @@ from overlay.model import resolve_embedder
 from overlay.progress import Progress
 
 _BATCH = 32  # texts a forward pass; more gains nothing on a CPU
+_REMEMBERED = 4096  # vectors of single texts; six megabytes of a usual embedder
+
+
+Role = Literal["document", "query"]
+
+
+class Remembered:
+    """What was computed last, by what it rests on; the oldest goes first. Usable from several threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._vectors: OrderedDict[tuple[str, Role, str], NDArray[np.float32]] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def get(self, key: tuple[str, Role, str], compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        with self._guard:
+            if key in self._vectors:
+                self._vectors.move_to_end(key)
+                return self._vectors[key].copy()
+        vectors = compute()
+        with self._guard:
+            self._vectors[key] = vectors.copy()
+            self._vectors.move_to_end(key)
+            while len(self._vectors) > self._most:
+                self._vectors.popitem(last=False)
+        return vectors
+
+
+_SINGLES = Remembered(_REMEMBERED)
+"""Of all embedders of this process: equal digests give equal vectors."""
 
 
 class Embedder(Protocol):
@@ -110,7 +141,13 @@ class SentenceEmbedder:
         vector: NDArray[np.float32] = self._encode("query", [text])[0]
         return vector
 
-    def _encode(self, role: Literal["document", "query"], texts: Sequence[str]) -> NDArray[np.float32]:
+    def _encode(self, role: Role, texts: Sequence[str]) -> NDArray[np.float32]:
+        """A text alone is remembered; among others its vector differs in its last digits, and isn't."""
+        if len(texts) != 1:
+            return self._compute(role, texts)
+        return _SINGLES.get((self.digest, role, texts[0]), lambda: self._compute(role, texts))
+
+    def _compute(self, role: Role, texts: Sequence[str]) -> NDArray[np.float32]:
         with self._guard:
             encode = self._model.encode_document if role == "document" else self._model.encode_query
             vectors = encode(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from overlay.errors import ModelUnavailable, NoteError
 from overlay.memory import Memory, NewNote, SentenceEmbedder
+from overlay.memory.embedder import Remembered
 
 Opener = Callable[..., Memory]
 
@@ -80,6 +81,37 @@ def test_a_question_and_a_text_get_the_prompts_that_the_model_carries(
     assert not np.allclose(told.embed_query("tea"), told.embed(["tea"])[0], atol=1e-3)
     assert told.digest != plain.digest
     assert told.dimension == plain.dimension == 16
+
+
+def test_a_text_that_comes_again_alone_is_not_computed_again(prompted: Callable[[dict[str, str]], Path]) -> None:
+    folder = prompted({"query": "query: ", "document": "passage: "})
+    one, other = SentenceEmbedder(folder, "one"), SentenceEmbedder(folder, "other")
+    found, asked = one.embed(["tea cat"]), one.embed_query("tea cat")
+    kept = found.copy()
+    assert not np.array_equal(found[0], asked)
+    # Who got a vector may change it, and nobody else sees that.
+    found[:] = 0
+    other.__dict__["_model"] = None
+    np.testing.assert_array_equal(other.embed(["tea cat"]), kept)
+    np.testing.assert_array_equal(other.embed_query("tea cat"), asked)
+    with pytest.raises(AttributeError):
+        other.embed(["tea cat", "train"])
+
+
+def test_what_was_asked_for_longest_ago_is_forgotten_first() -> None:
+    computed: list[str] = []
+    remembered = Remembered(2)
+
+    def get(text: str) -> None:
+        def compute() -> NDArray[np.float32]:
+            computed.append(text)
+            return np.zeros((1, 2), np.float32)
+
+        remembered.get(("digest", "document", text), compute)
+
+    for text in ("tea", "cat", "tea", "key", "tea", "cat"):
+        get(text)
+    assert computed == ["tea", "cat", "key", "cat"]
 
 
 def test_an_embedder_is_found_by_the_name_of_its_folder(prompted: Callable[[dict[str, str]], Path]) -> None:

@@ -6,7 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 
-import conftest
+from hashed_words import HashedWords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +41,7 @@ def test_a_forgotten_note_never_returns_by_any_path(steps: list[tuple[str, str, 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "home"
         given_settings = MemorySettings(exact_below=0, minimum_score=-10, passage_words=8)
-        with Memory.open(folder, conftest.WordEmbedder(), settings=given_settings) as memory:
+        with Memory.open(folder, HashedWords(), settings=given_settings) as memory:
             secrets: dict[str, set[str]] = {one: set() for one in IDS}
             unused = iter(SECRETS)
 

@@ -157,9 +157,9 @@ def test_what_was_under_way_may_have_happened_or_not_but_not_by_half(
 HOLDER = """
 import sys
 from pathlib import Path
-from conftest import WordEmbedder
+from hashed_words import HashedWords
 from overlay.memory import Memory
-with Memory.open(Path(sys.argv[1]), WordEmbedder()) as memory:
+with Memory.open(Path(sys.argv[1]), HashedWords()) as memory:
     for line in sys.stdin:
         memory.remember(line.strip(), kind="said", source="holder")
         print("written", flush=True)
@@ -168,11 +168,11 @@ with Memory.open(Path(sys.argv[1]), WordEmbedder()) as memory:
 SECOND = """
 import sys
 from pathlib import Path
-from conftest import WordEmbedder
+from hashed_words import HashedWords
 from overlay.errors import HomeLocked
 from overlay.memory import Memory
 try:
-    Memory.open(Path(sys.argv[1]), WordEmbedder())
+    Memory.open(Path(sys.argv[1]), HashedWords())
 except HomeLocked as refusal:
     print(refusal)
 """

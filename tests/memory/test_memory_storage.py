@@ -363,9 +363,9 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from conftest import WordEmbedder
+from hashed_words import HashedWords
 from overlay.memory import Memory
-with Memory.open(Path(sys.argv[1]), WordEmbedder()) as memory:
+with Memory.open(Path(sys.argv[1]), HashedWords()) as memory:
     for number in range(10_000):
         memory.remember(f"note about topic{number}", kind="said", source="s", note_id=f"n{number}")
         print(number, flush=True)

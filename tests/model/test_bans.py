@@ -406,11 +406,11 @@ def test_signs_belong_to_words_of_their_own_scripts_and_end_all_others() -> None
 @pytest.mark.real
 def test_thirty_banned_words_stay_out_of_real_replies_which_stay_fluent(real_model: Any) -> None:
     bench = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "bans.py"))
-    figures = bench["measure"](10, model=real_model)
-    for name in ("english", "cyrillic"):
+    figures = bench["measure"](7, model=real_model)
+    for name in bench["TRIALS"]:
         found = figures[name]
-        assert found["bans"] == 30 and found["replies"] == 10
-        assert found["occurrences_without_bans"] > 10
+        assert found["bans"] == 30 and found["replies"] == 7
+        assert found["occurrences_without_bans"] > 4
         assert found["occurrences"] == 0
         assert found["unchanged_where_nothing_banned"] in (None, 1.0)
         assert found["own_nll_ratio"] < 1.6

@@ -27,13 +27,7 @@ def start(home: Path, out: Path, errors: Path) -> subprocess.Popen[str]:
             stdout=subprocess.PIPE,
             stderr=stream,
             text=True,
-            # A shell starts what runs in its background deaf to Ctrl-C, and children inherit that.
-            preexec_fn=_hear_interrupts,
         )
-
-
-def _hear_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def shorten(path: Path) -> None:
