@@ -58,12 +58,11 @@ evidence: models
 models: $(STAMP)
 	@$(RUN)/overlay models pull --missing
 
-# Compiling all that is installed takes as long as installing it; what is imported is compiled then.
 $(STAMP): pyproject.toml constraints.txt
 	@echo "Making $(VENV): one to five minutes, once"
 	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --no-compile -c constraints.txt torch $(TORCH_INDEX)
-	@$(PIP) install --no-compile -c constraints.txt -e ".[dev]"
+	@$(PIP) install -c constraints.txt torch $(TORCH_INDEX)
+	@$(PIP) install -c constraints.txt -e ".[dev]"
 	@touch $@
 
 clean:

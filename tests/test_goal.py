@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from memory.conftest import WordEmbedder
+from memory.hashed_words import HashedWords
 
 from overlay.errors import ArgumentError
 from overlay.frames import Frame
@@ -22,7 +22,7 @@ SINGING = Frame(name="singing", description="Sings with birds.", cues=("Tra la",
 
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[Memory]:
-    with Memory.open(tmp_path, WordEmbedder()) as opened:
+    with Memory.open(tmp_path, HashedWords()) as opened:
         for number, text in enumerate(
             [
                 "The stores of oil are in the north room.",
@@ -36,7 +36,7 @@ def memory(tmp_path: Path) -> Iterator[Memory]:
 
 
 def test_what_is_near_to_the_goal_is_chosen_and_what_repeats_it_counts_less(memory: Memory) -> None:
-    found = weigh_for(GOAL, memory, [COUNTING, SINGING], {"counting": 0.8}, WordEmbedder(), items=3)
+    found = weigh_for(GOAL, memory, [COUNTING, SINGING], {"counting": 0.8}, HashedWords(), items=3)
     names = [one.offer.name for one in found.chosen]
     assert "counting" in names and "singing" not in names and "n3" not in names
     assert sum(one.weight for one in found.chosen) == pytest.approx(1)
@@ -47,14 +47,14 @@ def test_what_is_near_to_the_goal_is_chosen_and_what_repeats_it_counts_less(memo
 
 def test_energy_decides_between_frames_and_nothing_exceeds_the_room(memory: Memory) -> None:
     twins = [COUNTING.model_copy(update={"name": name}) for name in ("awake", "asleep")]
-    found = weigh_for(GOAL, memory, twins, {"awake": 1.0}, WordEmbedder(), items=10, words=12)
+    found = weigh_for(GOAL, memory, twins, {"awake": 1.0}, HashedWords(), items=10, words=12)
     assert sum(one.offer.words for one in found.chosen) <= 12
     assert "awake" in [one.offer.name for one in found.chosen]
-    alone = weigh_for(GOAL, memory, twins, {"awake": 1.0}, WordEmbedder(), items=1)
+    alone = weigh_for(GOAL, memory, twins, {"awake": 1.0}, HashedWords(), items=1)
     assert [one.offer.name for one in alone.chosen] == ["awake"]
 
 
 @pytest.mark.parametrize(("goal", "items"), [(" ", 3), (GOAL, 0)])
 def test_no_goal_and_no_room_are_refused(memory: Memory, goal: str, items: int) -> None:
     with pytest.raises(ArgumentError):
-        weigh_for(goal, memory, [COUNTING], {}, WordEmbedder(), items=items)
+        weigh_for(goal, memory, [COUNTING], {}, HashedWords(), items=items)

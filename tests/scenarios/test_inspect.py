@@ -508,6 +508,7 @@ def test_the_embedded_model_answers_a_task(tmp_path: Path, embedder_folder: Path
         dialogue={"mode": "off"},
         recall={"count": 0},
     )
+    shutil.rmtree(home.lived)
     model = overlay_model(home.folder, dtype="auto")
     task = Task(dataset=[Sample("What is the capital of France?", target="Paris")], scorer=includes())
     (log,) = eval(task, model=model, temperature=0.0, display="none", log_dir=str(tmp_path / "logs"))
